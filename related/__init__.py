@@ -1,0 +1,1 @@
+"""Three neighbours of EMTC from the seed documents, one readable file each; see README.md."""

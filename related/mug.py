@@ -1,0 +1,250 @@
+"""MUG (arXiv 2312.07248): time series read at two granularities at once, joined by attention.
+
+A transformer over timestamps gives the fine view, a convolution over segments of several lengths
+the coarse view; a cross-granularity transformer lets each timestamp look at the segments. The
+training task is retrieval: a query made from the fine view must find its own series in the batch.
+
+There is NO published code, and the paper's equations were not at hand: this is our reading of the
+prose in ../shared/seeds/004, as fixed in ../shared/reference/RELATED.md, sections 3.1 to 3.4.
+Eqs. (1) to (9) are numbered here, not in the paper. What the prose leaves open, and our reading:
+
+    what is ranked        the d coordinates of two vectors (it could be the batch)
+    candidates            fused vectors m_j (they could be the coarse c_j)
+    sub-encoders          trained jointly (they could be pre-trained or frozen)
+    negatives             the other series of the batch (they could be the whole data set)
+    the representation    m, the mean of the fused sequence
+    Spearman              sigmoid soft ranks (the true one has no gradient)
+    segment lengths, d, layers, epochs: unknown; chosen here
+
+Reading "A", the default, takes query and candidate from one and the same input: the residual path
+carries the query into its own candidate, and the task is nearly solved before training. The
+reading "masked-query" is OUR DEVIATION, not the paper's: the query comes from a masked copy.
+
+    python related/mug.py --data BasicMotions
+"""
+import math
+import sys
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+if not __package__:  # run as a script: kmeans.py and uea_loader.py lie one folder up
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from related.common import Estimator, parser, run
+from related.simmtm import geometric_mask
+
+
+def soft_rank(v, temperature=0.1):
+    """Differentiable ranks of the last axis of v (..., d), in [1, d]; ties share their mean rank.
+
+    v is standardised first, so that the temperature means the same for any scale. As the
+    temperature falls the values become the true ranks.
+    """
+    v = (v - v.mean(-1, keepdim=True)) / (v.std(-1, keepdim=True, correction=0) + 1e-6)
+    above = torch.sigmoid((v[..., :, None] - v[..., None, :]) / temperature)  # (..., d, d)
+    return above.sum(-1) + 0.5  # Eq. (6); the sum counts the coordinate itself as one half
+
+
+def spearman(a, b, temperature=0.1):
+    """Soft Spearman correlation of each row of a (n, d) with each row of b (m, d): (n, m)."""
+    a, b = soft_rank(a, temperature), soft_rank(b, temperature)
+    a, b = a - a.mean(1, keepdim=True), b - b.mean(1, keepdim=True)
+    return F.normalize(a, dim=1) @ F.normalize(b, dim=1).T  # Eq. (7)
+
+
+def retrieval_bce(S):
+    """Binary cross-entropy of "j is i" on correlations S (B, B) in [-1, 1]; 0-d.
+
+    The B pairs with themselves and the B (B - 1) others weigh the same; S = 0 gives ln 2.
+    """
+    P = ((1 + S) / 2).clamp(1e-6, 1 - 1e-6)  # a perfect correlation must not give infinity
+    itself = torch.eye(len(S), dtype=torch.bool, device=S.device)
+    return -(P[itself].log().mean() + (1 - P[~itself]).log().mean()) / 2  # Eq. (8)
+
+
+def info_nce(q, m, tau=0.1):
+    """InfoNCE on cosine similarities, what the seed compares with: ln B when all are alike; 0-d."""
+    logits = F.normalize(q, dim=1) @ F.normalize(m, dim=1).T / tau  # (B, B)
+    return F.cross_entropy(logits, torch.arange(len(q), device=q.device))
+
+
+class Attention(nn.Module):
+    """Multi-head attention with dropout and without the residual."""
+
+    def __init__(self, d, heads, dropout):
+        super().__init__()
+        self.mha = nn.MultiheadAttention(d, heads, dropout=dropout, batch_first=True)
+
+    def forward(self, query, key):
+        return self.mha(query, key, key, need_weights=False)[0]  # (B, L_query, d)
+
+
+class TSTLayer(nn.Module):
+    """Transformer layer of TST: batch, not layer, normalisation after each residual."""
+
+    def __init__(self, d, heads, dropout):
+        super().__init__()
+        self.attention = Attention(d, heads, dropout)
+        self.ffn = nn.Sequential(nn.Linear(d, 2 * d), nn.GELU(), nn.Dropout(dropout),
+                                 nn.Linear(2 * d, d))
+        self.norm1, self.norm2 = nn.BatchNorm1d(d), nn.BatchNorm1d(d)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, h):
+        h = h + self.dropout(self.attention(h, h))
+        h = self.norm1(h.transpose(1, 2)).transpose(1, 2)  # (B, d, L) for the norm, and back
+        h = h + self.dropout(self.ffn(h))
+        return self.norm2(h.transpose(1, 2)).transpose(1, 2)
+
+
+class FineEncoder(nn.Module):
+    """TST over timestamps: (B, T, D) -> (B, L, d), L = T up to `max_tokens`.
+
+    # NOTE(paper): TST reads every timestamp. Beyond max_tokens steps, ceil(T / max_tokens)
+    # neighbours make one token, since attention costs L^2.
+    """
+
+    def __init__(self, T, D, d, heads, layers, dropout, max_tokens=128):
+        super().__init__()
+        self.patch = math.ceil(T / max_tokens)
+        L = math.ceil(T / self.patch)
+        self.project = nn.Linear(self.patch * D, d)
+        self.position = nn.Parameter(torch.empty(L, d).uniform_(-0.02, 0.02))
+        self.layers = nn.Sequential(*(TSTLayer(d, heads, dropout) for _ in range(layers)))
+
+    def forward(self, x):
+        B, T, _ = x.shape
+        x = F.pad(x, (0, 0, 0, -T % self.patch)).reshape(B, len(self.position), -1)  # (B, L, pD)
+        h = math.sqrt(self.position.shape[1]) * self.project(x) + self.position
+        return F.gelu(self.layers(h))  # Eq. (1): (B, L, d)
+
+
+class CoarseEncoder(nn.Module):
+    """One vector per segment: (B, T, D) -> (B, S, d), segments of several lengths, half overlapping.
+
+    # NOTE(paper): ShapeNet selects its shapelets with labels and has a cluster loss; here it is its
+    # segment encoder only (dilated causal convolutions, maximum over time), trained end to end.
+    """
+
+    def __init__(self, T, D, d, width=32, shares=(0.1, 0.2, 0.4)):
+        super().__init__()
+        self.lengths = [min(T, max(2, round(share * T))) for share in shares]
+        self.convs = nn.ModuleList(nn.Conv1d(D if i == 0 else width, width, 3, dilation=2 ** i)
+                                   for i in range(3))
+        self.head = nn.Linear(width, d)
+
+    def embed(self, segments):
+        for conv in self.convs:
+            left = 2 * conv.dilation[0]  # causal: padding on the past side only
+            segments = F.relu(conv(F.pad(segments, (left, 0))))  # (BS, width, length)
+        return self.head(segments.amax(2))  # (BS, d)
+
+    def forward(self, x):
+        parts = []
+        for length in self.lengths:
+            cut = x.unfold(1, length, max(1, length // 2))  # (B, S_length, D, length)
+            parts.append(self.embed(cut.flatten(0, 1)).reshape(len(x), cut.shape[1], -1))
+        return torch.cat(parts, 1)  # Eq. (2): (B, S, d)
+
+
+class Network(nn.Module):
+    """Both encoders, the fine-grained fusion and the cross-granularity transformer.
+
+    granularity "both": fine queries look at coarse keys and values. "fine" and "coarse": the same
+    transformer with the one view in both places, and no encoder for the other.
+    """
+
+    def __init__(self, T, D, granularity, d=64, heads=4, layers=2, dropout=0.1):
+        super().__init__()
+        self.fine = self.coarse = None
+        if granularity != "coarse":
+            self.fine = FineEncoder(T, D, d, heads, layers, dropout)
+            self.fuse, self.norm_fuse = Attention(d, heads, dropout), nn.LayerNorm(d)
+        if granularity != "fine":
+            self.coarse = CoarseEncoder(T, D, d)
+        self.cross, self.norm_cross = Attention(d, heads, dropout), nn.LayerNorm(d)
+        self.ffn = nn.Sequential(nn.Linear(d, 2 * d), nn.GELU(), nn.Linear(2 * d, d))
+        self.norm_ffn = nn.LayerNorm(d)
+
+    def forward(self, x):
+        """x (B, T, D) -> query q and fused vector m, both (B, d)."""
+        if self.coarse is not None:
+            query = key = self.coarse(x)  # (B, S, d)
+        if self.fine is not None:
+            h = self.fine(x)  # (B, L, d)
+            query = self.norm_fuse(h + self.fuse(h, h))  # Eq. (3): the fine-grained fusion
+            key = query if self.coarse is None else key
+        h = self.norm_cross(query + self.cross(query, key))  # Eq. (4): Q fine, K = V coarse
+        h = self.norm_ffn(h + self.ffn(h))
+        return query.mean(1), h.mean(1)  # Eq. (5): q and m
+
+
+class MUG(Estimator):
+    """MUG as an estimator; transform gives m, the mean of the fused sequence: (N, 64).
+
+    n_clusters, epochs, batch_size, lr, seed, device, on_epoch: see related.common.Estimator.
+    reading      "A": query and candidate from the same input (the literal one); "masked-query":
+                 the query from a copy with 30 % of each variate masked in runs of mean length 5
+    objective    "spearman": soft Spearman and binary cross-entropy; "infonce"
+    granularity  "both", or "fine" or "coarse" for the halves
+
+    history_ has: loss, and hit, the share of queries whose best candidate is their own series.
+    """
+
+    OPTIONS = {"reading": ("A", "masked-query"), "objective": ("spearman", "infonce"),
+               "granularity": ("both", "fine", "coarse")}
+
+    def __init__(self, n_clusters=None, epochs=25, batch_size=32, lr=1e-3, seed=0, device="auto",
+                 on_epoch=None, reading="A", objective="spearman", granularity="both"):
+        super().__init__(n_clusters, epochs, batch_size, lr, seed, device, on_epoch)
+        given = {"reading": reading, "objective": objective, "granularity": granularity}
+        for name, value in given.items():
+            if value not in self.OPTIONS[name]:
+                raise ValueError(f"{name} {value!r}; use one of {', '.join(self.OPTIONS[name])}")
+        self.reading, self.objective, self.granularity = reading, objective, granularity
+
+    def build(self, T, D):
+        return Network(T, D, self.granularity)
+
+    def _pair(self, net, x, generator):
+        q, m = net(x)
+        if self.reading == "masked-query":
+            B, T, D = x.shape
+            keep = geometric_mask(B * D, T, 0.3, 5, generator).reshape(B, D, T)  # True = keep
+            q, _ = net(x * keep.transpose(1, 2).to(x.device))
+        return q, m
+
+    def _parts(self, net, x, generator):
+        q, m = self._pair(net, x, generator)
+        S = spearman(q, m)  # (B, B)
+        loss = retrieval_bce(S) if self.objective == "spearman" else info_nce(q, m)  # Eq. (9)
+        itself = torch.arange(len(x), device=x.device)
+        return {"loss": loss, "hit": (S.argmax(1) == itself).float().mean()}
+
+    def loss(self, net, x):
+        parts = self._parts(net, x, self.generator_)
+        return parts.pop("loss"), parts
+
+    def evaluate(self, X, seed=0):
+        """{"loss", "hit"} on X (N, T, D) in eval mode, masks and batches drawn from `seed`.
+
+        A blind guess would give hit = 1 / B in a batch of B series.
+        """
+        return self._mean_parts(X, seed, self._parts)
+
+    def embed(self, net, x):
+        return net(x)[1]  # (B, d)
+
+
+def main():
+    p = parser("MUG: train without labels, cluster with k-means, score.")
+    for name, choices in MUG.OPTIONS.items():
+        p.add_argument(f"--{name}", choices=choices, default=choices[0])
+    args = p.parse_args()
+    run(MUG, args, **{name: getattr(args, name) for name in MUG.OPTIONS})
+
+
+if __name__ == "__main__":
+    main()

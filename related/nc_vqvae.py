@@ -1,0 +1,429 @@
+"""NC-VQVAE: codes for time series that also know what a series is like as a whole.
+
+A VQVAE turns a series into a few indices of a codebook and back; it learns shapes. NC-VQVAE adds a
+second, augmented view of the series and a loss without negatives (Barlow Twins, VIbCReg) that
+wants both views' codes alike: then the codes also carry what survives the augmentation. A MaskGIT
+prior (`maskgit.py`) learns which codes go together and draws new series.
+
+Source: "Blending Low and High-Level Semantics of Time Series for Better Masked Time Series
+Generation" (arXiv 2408.16613). Its full text was not at hand: layers and settings follow what is
+known of its published code, so equations are numbered here, (N1) to (N8), and each line where
+paper and code part, or where we leave them, says NOTE(paper).
+
+    python related/nc_vqvae.py --data GunPoint
+
+Convention: x (B, T, D). u = STFT(x) has real and imaginary parts as channels, (B, 2D, 5, W) with
+W = T // 2 + 1; z (B, d, 5, W') is the encoder's output, n = 5 W' tokens a series, K codes of d.
+"""
+import argparse
+import importlib.util
+import math
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+if not __package__:  # run as a script: kmeans.py and uea_loader.py lie one folder up
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from related import generation_scores, maskgit
+from related.common import DATA_DIRS, Estimator, find, seeded, show
+
+N_FFT, HOP = 8, 2  # 5 frequencies, one frame for two steps
+
+
+# ---- time-frequency -----------------------------------------------------------------------------
+
+def stft(x):
+    """Short-time Fourier transform: x (B, T, D), T >= 5 -> u (B, 2D, 5, T // 2 + 1)."""
+    B, T, D = x.shape
+    window = torch.hann_window(N_FFT, device=x.device)
+    rows = x.transpose(1, 2).reshape(B * D, T)
+    u = torch.view_as_real(torch.stft(rows, N_FFT, HOP, window=window, return_complex=True))
+    return u.unflatten(0, (B, D)).movedim(-1, 2).flatten(1, 2)  # (BD, 5, W, 2) -> (B, 2D, 5, W)
+
+
+def istft(u, T):
+    """The inverse of stft: u (B, 2D, 5, W) -> x (B, T, D)."""
+    B, window = len(u), torch.hann_window(N_FFT, device=u.device)
+    rows = u.unflatten(1, (-1, 2)).flatten(0, 1).movedim(1, -1).contiguous()  # (BD, 5, W, 2)
+    x = torch.istft(torch.view_as_complex(rows), N_FFT, HOP, window=window, length=T)  # (BD, T)
+    return x.unflatten(0, (B, -1)).transpose(1, 2)
+
+
+# ---- augmentations: one draw per series, the same for all its variates --------------------------
+
+def window_warp(x, generator):
+    """Amplitude resize, then window warp: 0.4 T steps run 0.9 to 2 times as long; x (B, T, D)."""
+    B, T, _ = x.shape
+    gain = 1 + 0.2 * torch.randn(B, 1, 1, generator=generator)
+    width = 0.4 * T
+    start = torch.rand(B, 1, generator=generator) * (T - 1 - width)
+    stretch = 0.9 + 1.1 * torch.rand(B, 1, generator=generator)
+    # Clock of the warped series, squeezed back onto T steps, read on the clock of x.
+    clock = torch.linspace(0, 1, T) * (T - 1 + (stretch - 1) * width)  # (B, T)
+    inside = (clock - start).clamp(min=0).minimum(stretch * width)  # time spent in the window
+    source = clock - inside + inside / stretch  # (B, T) in [0, T - 1]
+    low = source.floor().clamp(0, T - 2)
+    part = (source - low)[..., None].to(x.device)
+    at = lambda step: x.gather(1, step.long()[..., None].to(x.device).expand_as(x))
+    return gain.to(x.device) * ((1 - part) * at(low) + part * at(low + 1))
+
+
+def slice_shuffle(x, generator):
+    """Cut each series at 3 random steps and put the 4 pieces into random order; x (B, T, D)."""
+    B, T, _ = x.shape
+    cuts = torch.rand(B, 1, 3, generator=generator) * T
+    piece = (torch.arange(T)[:, None] >= cuts).sum(-1)  # (B, T) in 0..3
+    place = torch.rand(B, 4, generator=generator).argsort(dim=1)  # where each piece goes
+    order = (place.gather(1, piece) * T + torch.arange(T)).argsort(dim=1)  # (B, T)
+    return x.gather(1, order[..., None].to(x.device).expand_as(x))
+
+
+def gauss(x, generator):
+    """x plus noise of standard deviation 0.05."""
+    return x + 0.05 * torch.randn(x.shape, generator=generator).to(x.device)
+
+
+AUGMENT = {"warp": window_warp, "slice": slice_shuffle, "gauss": gauss}
+
+
+# ---- non-contrastive losses on two batches of projections y, ya (B, P) --------------------------
+
+def off_diagonal(C):
+    return C - torch.diag(torch.diag(C))
+
+
+def barlow_twins(y, ya, lam=0.005):
+    """Cross-correlation of the two views -> identity.  # Eq. (N1)"""
+    norm = lambda v: (v - v.mean(0)) / torch.sqrt(v.var(0, unbiased=False) + 1e-5)
+    C = norm(y).T @ norm(ya) / len(y)  # (P, P)
+    return (((1 - torch.diag(C)) ** 2).sum() + lam * (off_diagonal(C) ** 2).sum()) / len(C)
+
+
+def hinge_variance(y):
+    """Mean over features of how far the standard deviation is below 1.  # Eq. (N2)"""
+    return F.relu(1 - torch.sqrt(y.var(0) + 1e-4)).mean()
+
+
+def vicreg(y, ya):
+    """25 invariance + 25 variance + 1 covariance.  # Eq. (N3)"""
+    def covariance(v):
+        v = v - v.mean(0)
+        return (off_diagonal(v.T @ v / (len(v) - 1)) ** 2).sum() / v.shape[1]
+    variance = hinge_variance(y) + hinge_variance(ya)
+    return 25 * F.mse_loss(y, ya) + 25 * variance + covariance(y) + covariance(ya)
+
+
+def vibcreg(y, ya):
+    """25 invariance + 25 variance + 100 correlation, free of the features' scale.  # Eq. (N4)"""
+    def correlation(v):
+        v = F.normalize(v - v.mean(0), dim=0)  # each feature to unit length over the batch
+        return (off_diagonal(v.T @ v) ** 2).mean()
+    variance = hinge_variance(y) + hinge_variance(ya)
+    return 25 * F.mse_loss(y, ya) + 25 * variance + 100 * (correlation(y) + correlation(ya))
+
+
+def iter_norm(y, steps=5, group=64, eps=1e-5):
+    """Whiten y (B, P) over the batch in groups of features, by Newton's iteration.  # Eq. (N5)"""
+    out = []
+    for v in (y - y.mean(0)).split(group, dim=1):
+        eye = torch.eye(v.shape[1], device=v.device, dtype=v.dtype)
+        S = v.T @ v / len(v) + eps * eye
+        trace = torch.diag(S).sum()
+        P = eye
+        for _ in range(steps):
+            P = 0.5 * (3 * P - P @ P @ P @ S / trace)  # -> (S / trace)^(-1/2)
+        out.append(v @ P / torch.sqrt(trace))
+    return torch.cat(out, dim=1)
+
+
+# NOTE(paper): the paper says VICReg and VIbCReg for one thing; its code runs VIbCReg. The weight of
+# VICReg is ours, taken from VIbCReg's.
+SSL = {"barlow": (barlow_twins, 1.0), "vibcreg": (vibcreg, 0.01), "vicreg": (vicreg, 0.01)}
+
+
+# ---- network ------------------------------------------------------------------------------------
+
+def half(n_in, n_out):
+    """Convolution that halves the number of frames and keeps the frequencies."""
+    return nn.Conv2d(n_in, n_out, (3, 4), (1, 2), (1, 1), padding_mode="replicate")
+
+
+def double(n_in, n_out):
+    return nn.ConvTranspose2d(n_in, n_out, (3, 4), (1, 2), (1, 1))
+
+
+def act(d):
+    return nn.Sequential(nn.BatchNorm2d(d), nn.LeakyReLU())
+
+
+class ResBlock(nn.Module):
+    def __init__(self, d):
+        super().__init__()
+        self.body = nn.Sequential(nn.LeakyReLU(), nn.Conv2d(d, d, 3, padding=1), act(d),
+                                  nn.Conv2d(d, d, 1))
+
+    def forward(self, z):
+        return z + self.body(z)
+
+
+class Quantiser(nn.Module):
+    """Nearest code, straight-through gradient, codebook by exponential moving averages."""
+
+    def __init__(self, K, d, decay=0.9):
+        super().__init__()
+        self.decay = decay
+        codes = torch.randn(K, d)
+        self.register_buffer("codes", codes)
+        # NOTE(paper): counts that start at 0 (as in the library that the published code uses) throw
+        # a code that no vector chose at the first step 1e5 times as far out. At 1 it stays near.
+        self.register_buffer("count", torch.ones(K))
+        self.register_buffer("total", codes.clone())
+
+    def distances(self, z):
+        """Squared distance of each position to each code: z (B, d, 5, W') -> (B, n, K)."""
+        v = z.flatten(2).transpose(1, 2)  # (B, n, d)
+        return (v ** 2).sum(-1, keepdim=True) - 2 * v @ self.codes.T + (self.codes ** 2).sum(-1)
+
+    def look_up(self, tokens, shape):
+        """Codes of tokens (B, n) in the shape of z, (B, d, 5, W')."""
+        return self.codes[tokens].transpose(1, 2).reshape(shape)
+
+    def forward(self, z):
+        """z (B, d, 5, W') -> (z_q of its shape, commitment loss); in train mode moves the codes."""
+        tokens = self.distances(z).argmin(-1)  # (B, n)
+        e = self.look_up(tokens, z.shape)  # before the codes move
+        if self.training:
+            self.move(z.detach(), tokens)
+        return z + (e - z).detach(), F.mse_loss(z, e)
+
+    @torch.no_grad()
+    def move(self, z, tokens):
+        """n_k <- .9 n_k + .1 count, m_k <- .9 m_k + .1 sum z, e_k = m_k / n_k.  # Eq. (N6)"""
+        hot = F.one_hot(tokens.flatten(), len(self.codes)).to(z.dtype)  # (B n, K)
+        v = z.flatten(2).transpose(1, 2).flatten(0, 1)  # (B n, d)
+        self.count.lerp_(hot.sum(0), 1 - self.decay)
+        self.total.lerp_(hot.T @ v, 1 - self.decay)
+        mass, eps = self.count.sum(), 1e-5
+        smooth = (self.count + eps) / (mass + len(self.codes) * eps) * mass  # n_k, never 0
+        self.codes.copy_(self.total / smooth[:, None])
+
+
+class Net(nn.Module):
+    """Encoder, quantiser, decoder and, with SSL, the projector."""
+
+    def __init__(self, T, D, dim, n_codes, n_res, width):
+        super().__init__()
+        n_down = max(1, int(math.log2(max(1, round(T / 16)))))  # about 8 to 16 frames are left
+        sizes = [2 * D] + [dim] * n_down
+        down = [layer for n in sizes[:-1] for layer in (half(n, dim), act(dim))]
+        res = [layer for _ in range(n_res) for layer in (ResBlock(dim), nn.BatchNorm2d(dim))]
+        up = [layer for _ in range(n_down - 1) for layer in (double(dim, dim), act(dim))]
+        self.encoder = nn.Sequential(*down, *res)
+        self.quantiser = Quantiser(n_codes, dim)
+        self.decoder = nn.Sequential(*[ResBlock(dim) for _ in range(n_res)], *up,
+                                     double(dim, 2 * D), double(2 * D, 2 * D))
+        mlp = lambda a, b: (nn.Linear(a, b), nn.BatchNorm1d(b), nn.ReLU())
+        self.projector = nn.Sequential(*mlp(2 * dim, width), *mlp(width, width),
+                                       nn.Linear(width, width)) if width else None
+
+    def decode(self, z, T):
+        """z (B, d, 5, W') -> (xhat (B, T, D), uhat (B, 2D, 5, T // 2 + 1))."""
+        size = (N_FFT // 2 + 1, T // HOP + 1)
+        uhat = F.interpolate(self.decoder(z), size, mode="bilinear")
+        return istft(uhat, T), uhat
+
+    def project(self, z):
+        """z (B, d, 5, W') -> (B, width)."""
+        return self.projector(torch.cat([z.mean((2, 3)), z.amax((2, 3))], dim=1))  # (B, 2d) in
+
+
+# ---- estimator ----------------------------------------------------------------------------------
+
+class NCVQVAE(Estimator):
+    """Two stages: `fit` learns the codes, `fit_prior` what to write with them; `generate` writes.
+
+    n_clusters, epochs, batch_size, lr, seed, device, on_epoch: see `common.Estimator`
+    ssl       "barlow", "vibcreg", "vicreg", or "none" for the plain VQVAE (no second view at all)
+    augment   "slice" (slice and shuffle), "warp" (amplitude resize and window warp), "gauss"
+    readout   what transform pools over time and frequency: "codes" (z_q) or "continuous" (z)
+    dim       channels, and length of a code;  n_codes  K;  n_res  residual blocks each way
+    width     of the projector
+
+    NOTE(paper): the published code has 1000 epochs in batches of 128, dim 64, n_res 4, width 4096
+    and a prior of 4 layers of 256; all smaller here, for a CPU.
+    """
+
+    def __init__(self, n_clusters=None, epochs=100, batch_size=32, lr=1e-3, seed=0, device="auto",
+                 on_epoch=None, ssl="barlow", augment="slice", readout="codes", dim=32, n_codes=32,
+                 n_res=2, width=256):
+        super().__init__(n_clusters, epochs, batch_size, lr, seed, device, on_epoch)
+        for name, given, known in (("ssl", ssl, (*SSL, "none")), ("augment", augment, (*AUGMENT,)),
+                                   ("readout", readout, ("codes", "continuous"))):
+            if given not in known:
+                raise ValueError(f"{name} {given!r} is unknown; use one of {', '.join(known)}")
+        self.ssl, self.augment, self.readout = ssl, augment, readout
+        self.dim, self.n_codes, self.n_res, self.width = dim, n_codes, n_res, width
+
+    def build(self, T, D):
+        if T < 5:
+            raise ValueError(f"series of {T} steps; NC-VQVAE's transform needs at least 5")
+        width = 0 if self.ssl == "none" else self.width
+        return Net(T, D, self.dim, self.n_codes, self.n_res, width)
+
+    def optimizer(self, net):
+        return torch.optim.AdamW(net.parameters(), lr=self.lr, weight_decay=1e-3)
+
+    def loss(self, net, x):
+        """Reconstruction + commitment + 0.1 second view's reconstruction + w SSL.  # Eq. (N7)"""
+        def reconstruction(z, x, u):
+            xhat, uhat = net.decode(z, x.shape[1])
+            return F.mse_loss(xhat, x) + F.mse_loss(uhat, u)
+
+        u = stft(x)
+        z_q, commitment = net.quantiser(net.encoder(u))
+        parts = {"rec": reconstruction(z_q, x, u), "vq": commitment}
+        if self.ssl == "none":
+            return parts["rec"] + parts["vq"], parts
+        xa = AUGMENT[self.augment](x, self.generator_)
+        ua = stft(xa)
+        za = net.encoder(ua)  # NOTE(paper): "quantise the augmented view"; the code does not
+        y, ya = net.project(z_q), net.project(za)
+        if self.ssl == "vibcreg":
+            y, ya = iter_norm(y), iter_norm(ya)
+        ssl, weight = SSL[self.ssl]
+        parts |= {"rec_aug": reconstruction(za, xa, ua), "ssl": ssl(y, ya)}
+        return parts["rec"] + parts["vq"] + 0.1 * parts["rec_aug"] + weight * parts["ssl"], parts
+
+    def embed(self, net, x):
+        # NOTE(paper): the published probe reads the codes in train mode: batch statistics and
+        # codebook then move with the test data. Eval mode here (Estimator.transform).
+        z = net.encoder(stft(x))
+        z = net.quantiser(z)[0] if self.readout == "codes" else z
+        return z.mean((2, 3))  # (B, d)
+
+    def fit_prior(self, X, y=None, epochs=300, batch_size=32, lr=1e-3, dim=64, n_layers=3):
+        """Learn the prior over the codes of X (N, T, D); returns self.
+
+        y: (N,) labels, numbers or strings, for generation by class; None: unconditional only.
+        """
+        x = self._scaled(X)
+        classes, index = ([], np.zeros(len(x))) if y is None else np.unique(y, return_inverse=True)
+        if len(index) != len(x):
+            raise ValueError(f"{len(index)} labels for {len(x)} series; need one for each")
+        self.net_.eval()
+        with torch.no_grad():
+            z = torch.cat([self.net_.encoder(stft(b.to(self.device_))) for b in x.split(64)])
+            # Stochastic quantisation: softmax(-squared distance), so that near codes share a place.
+            token_logits = -self.net_.quantiser.distances(z)  # Eq. (N8), (N, n, K)
+        generator = torch.Generator().manual_seed(self.seed)
+        with seeded(self.seed, self.device_):
+            prior = maskgit.Prior(self.net_.quantiser.codes, token_logits.shape[1], len(classes),
+                                  dim, n_layers).to(self.device_)
+            labels = torch.as_tensor(index, dtype=torch.int64, device=self.device_)
+            self.prior_history_ = maskgit.fit_prior(prior, token_logits, labels, epochs,
+                                                    batch_size, lr, generator, self.on_epoch)
+        self.prior_, self.classes_, self.z_shape_ = prior, list(classes), z.shape[1:]
+        return self
+
+    @torch.no_grad()
+    def generate(self, n, y=None, steps=10, guidance=1.0, seed=None):
+        """n new series (n, T, D) float32 in the units of the data.
+
+        y: None, one label for all, or (n,) labels that fit_prior saw; steps: rounds of decoding;
+        guidance: see maskgit.decode; seed: int, by default the model's (same seed, same series).
+        """
+        if not hasattr(self, "prior_"):
+            raise RuntimeError("there is no prior yet; call fit(X), then fit_prior(X)")
+        index = [len(self.classes_)] * n if y is None else self._class_index(n, y)
+        generator = torch.Generator().manual_seed(self.seed if seed is None else seed)
+        self.net_.eval()
+        out = []
+        for labels in torch.tensor(index, device=self.device_).split(256):
+            tokens = maskgit.decode(self.prior_, labels, generator, steps, guidance=guidance)
+            z = self.net_.quantiser.look_up(tokens, (len(labels), *self.z_shape_))
+            out.append(self.net_.decode(z, self.shape_[0])[0].cpu().numpy())  # (B, T, D)
+        spread = np.where(np.isinf(self.scale_.std), 0, self.scale_.std)  # constant variates
+        return (np.concatenate(out) * spread + self.scale_.mean).astype(np.float32)
+
+    def _class_index(self, n, y):
+        y = [y] * n if np.ndim(y) == 0 else list(y)
+        unknown = sorted({str(label) for label in y if label not in self.classes_})
+        if unknown or len(y) != n:
+            raise ValueError(f"{len(y)} labels, unknown among them: {unknown or 'none'}; need {n} "
+                             f"out of {[str(c) for c in self.classes_]}")
+        return [self.classes_.index(label) for label in y]
+
+
+# ---- command ------------------------------------------------------------------------------------
+
+IN_AEON = ("ACSF1", "ArrowHead", "GunPoint", "ItalyPowerDemand", "OSULeaf")  # no UEA archive sets
+
+
+def data_dirs():
+    """The project's folders and, if aeon is installed, its bundled data (found, not imported)."""
+    aeon = importlib.util.find_spec("aeon")
+    roots = aeon.submodule_search_locations or () if aeon else ()
+    return [*DATA_DIRS, *(Path(root) / "datasets" / "data" for root in roots)]
+
+
+def load_splits(name, folders=None):
+    """(train, test) Datasets of `name`, both with labels, from `folders` or the usual places."""
+    from uea_loader import DataError
+    folders = folders or data_dirs()
+    if name in IN_AEON and not any((Path(folder) / name).is_dir() for folder in folders):
+        raise DataError(f"{name} is in none of {', '.join(map(str, folders))}: `pip install --no-deps "
+                        "aeon` brings it, or give --data-dir")
+    splits = [find(name, split, folders) for split in ("train", "test")]
+    if any(split.y is None for split in splits):
+        raise DataError(f"{name} has no labels to score against")
+    return splits
+
+
+def main():
+    p = argparse.ArgumentParser(description="Train NC-VQVAE, generate series, score both stages.")
+    p.add_argument("--data", default="GunPoint", help="name of a data set")
+    p.add_argument("--data-dir", nargs="+", help="folders to look in, e.g. .../aeon/datasets/data")
+    p.add_argument("--ssl", default="barlow", choices=(*SSL, "none"))
+    p.add_argument("--augment", default="slice", choices=tuple(AUGMENT))
+    p.add_argument("--epochs", type=int, default=200, help="stage 1")
+    p.add_argument("--prior-epochs", type=int, default=300, help="stage 2")
+    p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    args = p.parse_args()
+    try:
+        report(args)
+    except (ValueError, FloatingPointError) as error:
+        sys.exit(f"error: {error}")
+
+
+def report(args):
+    train, test = load_splits(args.data, args.data_dir)
+    print(f"{args.data}: train {train.X.shape}, test {test.X.shape}, {len(train.classes)} classes")
+    model = NCVQVAE(epochs=args.epochs, seed=args.seed, device=args.device, ssl=args.ssl,
+                    augment=args.augment, on_epoch=show)
+    print("stage 1: the codes")
+    model.fit(train.X)
+    print("stage 2: the prior over the codes")
+    model.fit_prior(train.X, train.y, epochs=args.prior_epochs)
+    fcn = generation_scores.fit_fcn(generation_scores.ZScore(train.X)(train.X), train.y,
+                                    seed=args.seed, device=args.device)
+    print("probes, accuracy on test: " + "  ".join(
+        f"{k} {v:.3f}" for k, v in generation_scores.probe(model, train, test).items()))
+    print("FID and IS by an FCN trained here on the real training series: a scale of its own")
+    for title, row in (("generated", generation_scores.judge(model, train, test, fcn)),
+                       ("real train", generation_scores.reference(train, test, fcn))):
+        print(f"{title:10s} " + "  ".join(f"{k} {v:.3f}" for k, v in row.items()))
+    path = Path(__file__).resolve().parent.parent / "figures" / f"nc_vqvae_sample_{args.data}.png"
+    if importlib.util.find_spec("matplotlib") is None:
+        print("no figure: matplotlib is not installed (pip install matplotlib)")
+        return
+    generation_scores.draw({"original": train.X, args.ssl: model.generate(len(train.X))}, path)
+    print(f"originals beside samples: {path}")
+
+
+if __name__ == "__main__":
+    main()

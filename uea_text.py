@@ -1,0 +1,407 @@
+"""The text of `.ts` and `.arff` files -> X (N, T, D) float32 and class labels. Bytes in, arrays out; no files.
+
+What a header says about sizes, lengths and missing values is ignored: the data decide. Missing entries (`?`, `NaN`,
+empty) and the end of shorter series are NaN. Time and memory stay proportional to the size of the text.
+"""
+
+import io
+import math
+import re
+from typing import NamedTuple
+
+import numpy as np
+
+CHUNK = 1 << 18       # bytes parsed at once: the temporaries stay in the processor's cache
+FEW = 64              # so many odd fields are faster one by one than all at once
+MAX_PADDING = 100     # cells of the padded array per value in the file
+
+
+class DataError(ValueError):
+    """The loader's one error: a single line that says what was given and what would be right."""
+
+    def __init__(self, message):
+        super().__init__("".join(c if c.isprintable() else "?" for c in message))
+
+
+class Header(NamedTuple):
+    kind: str             # "ts", "relational" (.arff) or "flat" (univariate .arff)
+    labelled: bool
+    classes: list[str]    # in the header's order; [] where it names none
+    body: int             # where the data start
+    line: int             # and in which line, from 1
+
+
+class Parsed(NamedTuple):
+    X: np.ndarray              # (N, T, D) float32, NaN = missing or padding
+    labels: list[str] | None   # N class names
+    classes: list[str]         # those that the header declares
+
+
+# ---- header
+
+DATA_LINE = re.compile(rb"^[ \t]*@data[ \t]*$", re.I | re.M)
+_QUOTED = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""
+_NUMERIC = {"numeric", "real", "integer"}
+_IGNORED = "problemname missing univariate dimension dimensions equallength serieslength relation".split()
+
+
+def plain(data):
+    """Bytes without a byte order mark and with one \\n at the end of each line."""
+    data = data.removeprefix(b"\xef\xbb\xbf")
+    return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if b"\r" in data else data
+
+
+def read_header(data, where):
+    """The header at the start of plain `data`; `where` names the file in errors."""
+    if b"\0" in data:
+        raise DataError(f"{where}: has NUL bytes, so it is not text in UTF-8")
+    mark = DATA_LINE.search(data)
+    if not mark:
+        raise DataError(f"{where}: has no @data line, so it is not a whole .ts or .arff file")
+    lines = [_text(line) for line in data[:mark.start()].split(b"\n")]
+    kinds, nested, labelled, classes = [], False, None, []   # kinds: of the outer attributes of an .arff file
+    for i, line in enumerate(lines, 1):
+        if nested and "@end" not in line.lower():
+            continue
+        word, rest = (*line.split(None, 1), "", "")[:2]
+        key, flag = word.lower()[1:], rest.lower().split()[:1]
+        if word[:1] in ("", "#", "%") or word[0] == "@" and key in _IGNORED:
+            continue
+        elif word[0] != "@":
+            raise DataError(f"{where}:{i}: {line.strip()[:40]!r} in the header, where only @, # and % lines belong")
+        elif key == "classlabel" and flag in (["true"], ["false"]):
+            labelled = flag == ["true"]
+            classes = [_unquote(c) for c in re.findall(rf"{_QUOTED}|\S+", rest)[1:]] if labelled else []
+        elif key in ("timestamps", "targetlabel") and flag in (["true"], ["false"]):
+            if flag == ["true"]:
+                raise DataError(f"{where}:{i}: @{key} true is not supported; values at even steps and classes are")
+        elif key == "attribute" and (m := re.match(rf"({_QUOTED}|\S+)\s+(\S.*)", rest)):
+            kinds.append(m[2].strip())
+            nested = kinds[-1].lower() == "relational"   # until @end: the attributes of one row
+            if kinds[-1].lower() in _NUMERIC and _unquote(m[1]).lower() in ("class", "target", "label"):
+                raise DataError(f"{where}:{i}: a numeric class (regression) is not supported; a nominal one is needed")
+        elif key == "end":
+            nested = False
+        else:
+            raise DataError(f"{where}:{i}: cannot read {line.strip()[:60]!r}")
+    if kinds:
+        return _arff_header(kinds, where, mark.end() + 1, len(lines) + 1)
+    if labelled is None:
+        raise DataError(f"{where}: the header has neither @classLabel nor @attribute")
+    return Header("ts", labelled, classes, mark.end() + 1, len(lines) + 1)
+
+
+def _arff_header(kinds, where, body, line):
+    """From the types of the outer attributes: one relational, or all numeric; then perhaps the class."""
+    nominal = kinds[-1].startswith("{")
+    labelled = nominal or kinds[-1].lower() == "string"
+    values = [k.lower() for k in kinds[:len(kinds) - labelled]]
+    if values != ["relational"] and not (values and {*values} <= _NUMERIC):
+        raise DataError(f"{where}: the attributes must be one relational or all numeric, then one nominal class")
+    names = re.findall(rf"{_QUOTED}|[^,\s'\"][^,]*", kinds[-1].strip("{} ")) if nominal else []
+    return Header("relational" if values == ["relational"] else "flat", labelled, [_unquote(c) for c in names], body, line)
+
+
+def _text(raw):
+    """UTF-8, or the Latin-1 of some older files of the archive."""
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return raw.decode("latin-1")
+
+
+def _unquote(label):
+    label = label.strip()
+    if len(label) > 1 and label[0] in "'\"" and label[-1] == label[0]:
+        label = re.sub(r"\\(.)", r"\1", label[1:-1])
+    return label.strip()
+
+
+# ---- body
+
+def parse(data, where):
+    """A whole file as `Parsed`; raises DataError with `where`, line and reason."""
+    np.empty(16 << 20, np.uint8)   # freed untouched: from then on glibc keeps our temporaries, 2 us saved per 4 KB
+    data = plain(data)
+    head = read_header(data, where)
+    known, names = {*head.classes, "?"}, {}   # names: label bytes -> class name
+    parsed, labels, lines, held, size = [], [], [], [], 0
+    stream = io.BytesIO(data)
+    stream.seek(head.body)
+    for i, line in enumerate(stream, head.line):
+        line = line.strip()
+        if not line or line[:1] in (b"#", b"%"):
+            continue
+        try:
+            values, label = _RECORD[head.kind](line, head.labelled)
+            if label not in names:
+                names[label] = _class_name(label, head, known)
+        except ValueError as e:
+            raise DataError(f"{where}:{i}: {e}") from None
+        labels.append(names[label])
+        lines.append(i)
+        held.append(values)
+        size += len(values)
+        if size > CHUNK:
+            parsed += _fields(held, lines[-len(held):], where)
+            held, size = [], 0
+    if not labels:
+        raise DataError(f"{where}: no record after @data")
+    if held:
+        parsed += _fields(held, lines[-len(held):], where)
+    if {*labels} <= {"?", None}:
+        labels = None
+    elif "?" in labels:
+        raise DataError(f"{where}:{lines[labels.index('?')]}: the class label is missing")
+    x, after = (np.concatenate(p) for p in zip(*parsed))   # (values,), (values,)
+    del parsed
+    return Parsed(usable(_grid(x, after, lines, where), where), labels, head.classes)
+
+
+def _class_name(label, head, known):
+    if not head.labelled:
+        return None
+    name = _unquote(_text(label))
+    if not name:
+        raise ValueError("no class label at the end")
+    if head.classes and name not in known:
+        raise ValueError(f"label {name[:40]!r} is not one of the header's {', '.join(head.classes)[:200]}")
+    return name
+
+
+_ROW_END = re.compile(rb"\\n")
+
+
+# One line of data -> (bytes with ',' between values and ':' between variates, label).
+
+def _ts_record(line, labelled):
+    if not labelled:
+        return line, b""
+    values, colon, label = line.rpartition(b":")
+    if not colon:
+        raise ValueError("expected values, ':' and a class label")
+    return values, label
+
+
+def _relational_record(line, labelled):
+    end = line.find(line[:1], 1)
+    rest = line[end + 1:].strip()
+    if line[:1] not in (b"'", b'"') or end < 0 or bool(rest) != labelled or rest[:1] not in (b"", b","):
+        raise ValueError("expected one quoted series with \\n between its rows" + ", a comma and a class label" * labelled)
+    bag = _ROW_END.sub(b":", line[1:end])          # ten times faster than bytes.replace with two characters
+    return bag.rstrip(b": \t"), rest[1:]           # SpokenArabicDigits ends each series with an empty row
+
+
+def _flat_record(line, labelled):
+    quote, cut = line[-1:], len(line) - 1
+    if not labelled:
+        return line, b""
+    if quote not in (b"'", b'"'):
+        values, _, label = line.rpartition(b",")
+        return values, label
+    cut = line.rfind(quote, 0, cut)
+    while cut > 0 and line[cut - 1:cut] == b"\\":
+        cut = line.rfind(quote, 0, cut)
+    return line[:max(cut, 0)].rstrip().removesuffix(b","), line[max(cut, 0):]
+
+
+_RECORD = {"ts": _ts_record, "relational": _relational_record, "flat": _flat_record}
+
+
+def _grid(x, after, lines, where):
+    """Flat values and the separator after each -> X (N, T, D), shorter series padded with NaN at the end."""
+    ends = np.flatnonzero(after != 44)                               # (N * D,) last value of each variate
+    length = np.diff(ends, prepend=-1)                               # (N * D,)
+    width = np.diff(np.flatnonzero(after[ends] == 10), prepend=-1)   # (N,)
+    N, D, T = len(width), int(width[0]), int(length.max())
+    if (width != D).any():
+        i = int(np.argmax(width != D))
+        raise DataError(f"{where}:{lines[i]}: {width[i]} variates, but {D} in the first record")
+    if (length != T).any():
+        if N * D * T > MAX_PADDING * len(x) + 1_000_000:
+            raise DataError(f"{where}: one series has {T} values; padding the others to it would need "
+                            f"{4 * N * D * T} bytes")
+        short, x = x, np.full((N * D, T), np.nan, np.float32)
+        x[np.arange(T) < length[:, None]] = short
+    return np.ascontiguousarray(x.reshape(N, D, T).transpose(0, 2, 1))   # (N * D, T) -> (N, T, D)
+
+
+def usable(X, where):
+    """X, unless it has an infinite value or nothing but missing ones."""
+    if np.isinf(X).any():
+        raise DataError(f"{where}: has a value that is infinite or beyond float32")
+    if np.isnan(X).all():
+        raise DataError(f"{where}: every value is missing")
+    return X
+
+
+# ---- numbers, eight digits at a time
+
+_PAD = b"0" * 31   # a first field to be dropped: every other then has 32 bytes before it
+_P10 = np.array([float(f"1e{k}") for k in range(61)])
+_ONE, _DOT, _ZERO, _HIGH, _OVER9 = (np.array(0x0101010101010101 * c, np.uint64) for c in (1, 0x2E, 0x30, 0x80, 0x76))
+_3, _7, _60, _64, _DOT1, _255, _PLACE = (np.array(c, np.uint64) for c in (3, 7, 60, 64, 0x2E, 255, 0x8070605040302010))
+_JOIN = [[np.array(c, np.uint64) for c in row] for row in (   # factor, shift, mask: 8 one-digit numbers -> 4 -> 2 -> 1
+    ((10 << 8) + 1, 8, 0x00FF00FF00FF00FF), ((100 << 16) + 1, 16, 0x0000FFFF0000FFFF), ((10_000 << 32) + 1, 32, 0xFFFFFFFF))]
+_QUESTION, _NAN = (np.uint64(int.from_bytes(t, "little")) for t in (b"?", b"nan"))
+_FIELD, _BLANK = re.compile(rb"[^,:\n]*"), re.compile(rb"(?<=[,:\n])[ \t]+|(?<![ \t])[ \t]+(?=[,:\n])")
+
+
+class _BadField(Exception):
+    """args: (record index, text)"""
+
+
+def _fields(records, lines, where):
+    """-> [(values float32 (n,), the separator after each uint8 (n,)), ...] of some records in these lines."""
+    text = b"\n".join([_PAD, *records, b""])
+    if b" " in text or b"\t" in text:
+        text = _BLANK.sub(b"", text)
+    out, row, start = [], 0, len(_PAD) + 1
+    while start < len(text):
+        stop = len(text)
+        if stop - start > 4 * CHUNK:   # a very long record is cut between two values
+            stop = 1 + max(text.rfind(c, start, start + CHUNK) for c in (b",", b":", b"\n"))
+        try:
+            if not stop:
+                raise _BadField(0, text[start:start + 80])
+            out.append(_numbers(_PAD + b"\n" + text[start:stop] if len(text) > 4 * CHUNK else text))
+        except _BadField as e:
+            raise DataError(f"{where}:{lines[row + e.args[0]]}: {_text(e.args[1])[:40]!r} is no finite number, "
+                            "? or NaN") from None
+        row += text.count(b"\n", start, stop) if stop < len(text) else 0
+        start = stop
+    return out
+
+
+def _numbers(text):
+    """Fields of `text` after _PAD and \\n -> (values float32 (n,), the separator after each uint8 (n,)).
+
+    Bit-equal to float32(float(field)). Up to 15 digits and a power of ten up to 22, float64 arithmetic gives the
+    correctly rounded float64 (Clinger 1990). Otherwise the error is below 2^-50, and a value is taken only where
+    that cannot change the float32. What is left is read one by one.
+    """
+    b = np.frombuffer(text, np.uint8)
+    stops = b == 44                                                 # , : \n
+    stops |= b == 58
+    stops |= b == 10
+    e = b | 32 == 101 if b"e" in text or b"E" in text else stops[:0]
+    exponents = np.count_nonzero(e) > len(b) // 500                 # a few are faster one by one
+    if exponents:
+        stops |= e
+    at = np.flatnonzero(stops)
+    end, start = at[1:], at[:-1] + 1                                # (n,)
+    after, first = b[end], b[start]
+    minus = first == 45
+    length = end - start - (minus | (first == 43))
+    value, digits, frac, ok = _digits(text, end, length)
+    if exponents:
+        keep = _join_exponents(end, after, minus, length, value, digits, frac, ok)
+        start, end, after, minus, value, frac, ok = (a[keep] for a in (start, end, after, minus, value, frac, ok))
+        value *= _P10[np.maximum(-frac, 0)]
+        np.maximum(frac, 0, out=frac)
+    value /= _P10[frac]
+    with np.errstate(over="ignore"):
+        x = value.astype(np.float32)
+        x.view(np.uint32)[:] |= minus.astype(np.uint32) << 31       # the sign bit
+        if exponents or digits.max() > 15:
+            ok &= (value * (1 - 2**-50)).astype(np.float32) == (value * (1 + 2**-50)).astype(np.float32)
+        if not ok.all():
+            _one_by_one(text, x, start, end, after, np.flatnonzero(~ok))
+    return x, after
+
+
+def _digits(text, end, length):
+    """Fields of `length` characters before `end`: digits, with at most one dot among them.
+
+    -> (the digits as one float64, their number, how many follow the dot, whether the field is such), each (n,).
+    """
+    words = _words(text)
+    for skip in range(0, 24, 8):   # the last 8 characters of each field, then of some the 8 before them, ...
+        some = np.flatnonzero(length > skip) if skip else slice(None)
+        if skip and len(some) <= FEW:
+            ok[some] = False
+            break
+        size = np.minimum(length[some] - skip if skip else length, 8).view(np.uint64)
+        w = words[end[some] - (skip + 8)]
+        free = _64 - (size << _3)
+        w >>= free
+        w <<= free                        # zeros before the field
+        x = w ^ _DOT
+        t = x - _ONE
+        dot = np.invert(x, out=x)
+        dot &= t
+        dot &= _HIGH                      # highest bit of the byte that holds a dot
+        has = (dot != 0).astype(np.uint64)
+        size -= has                       # digits in this word
+        unit = dot
+        unit >>= _7
+        w ^= np.multiply(unit, _DOT1, out=t)
+        np.subtract(unit, has, out=t)
+        t &= w
+        t *= _255
+        w += t                            # what stands before the dot moves up over it
+        has <<= _3
+        has += free
+        w ^= np.left_shift(_ZERO, has, out=t)   # a byte for each digit
+        np.add(w, _OVER9, out=t)
+        t |= w
+        t &= _HIGH
+        good = t == 0                     # nothing but digits, and no second dot
+        for factor, shift, mask in _JOIN:
+            w *= factor
+            w >>= shift
+            w &= mask
+        unit *= _PLACE
+        unit >>= _60
+        place, size = unit.view(np.int64), size.view(np.int64)   # 1 + digits behind the dot, or 0 without a dot
+        if not skip:
+            value, digits, frac, ok = w.astype(np.float64), size, np.maximum(place - 1, 0), good
+        else:
+            value[some] += w * _P10[digits[some]]
+            ok[some] &= good & ((place == 0) | (digits[some] == skip))
+            digits[some] += size
+            frac[some] += np.where(place, place - 1 + skip, 0)
+    ok &= (digits > 0) & (length <= 24)
+    return value, digits, frac, ok
+
+
+def _join_exponents(end, after, minus, length, value, digits, frac, ok):
+    """Mantissa and exponent were read as two fields, with e or E between: put them into the first, in place.
+
+    -> indices of the fields that remain.
+    """
+    e = np.flatnonzero(after | 32 == 101)
+    x = e + 1
+    power = np.where(minus[x], -value[x], value[x])
+    ok[e] &= ok[x] & (length[x] == digits[x]) & (digits[x] <= 3) & (after[x] | 32 != 101)
+    ok[e] &= abs(power - frac[e]) <= 60
+    frac[e] -= np.where(ok[e], power, frac[e]).astype(np.int64)
+    end[e], after[e] = end[x], after[x]
+    keep = np.ones(len(end), bool)
+    keep[x] = False
+    return np.flatnonzero(keep)
+
+
+def _words(text):
+    """The eight characters from each position on as one integer: a view, (len(text) - 7,) uint64."""
+    return np.ndarray((len(text) - 7,), "<u8", text, strides=(1,))
+
+
+def _one_by_one(text, x, start, end, after, rest):
+    """Fill x (in place) at `rest`: missing entries, and what the fast path may not decide."""
+    if len(rest) > FEW:   # '?', 'NaN' in any case, and nothing, all at once
+        length = end[rest] - start[rest]
+        spare = np.clip(8 - length, 0, 8).astype(np.uint64) * np.uint64(8)
+        word = (_words(text)[end[rest] - 8] | np.uint64(0x2020202020202020)) >> spare
+        missing = (word == _QUESTION) & (length == 1) | (word == _NAN) & (length == 3) | (length == 0)
+        x[rest[missing]] = np.nan
+        rest = rest[~missing]
+    for i, at in zip(rest.tolist(), start[rest].tolist()):
+        field = _FIELD.match(text, at)[0].strip()
+        try:
+            value = float(field) if field not in (b"", b"?") else math.nan
+        except ValueError:
+            value = math.inf
+        if math.isinf(value) or b"_" in field:
+            raise _BadField(int((after[:i] == 10).sum()), field)
+        x[i] = value
