@@ -22,6 +22,7 @@ MASKS = ("evolving", "random", "uniform", "variance", "frequency", "none")
 PARTS = ("ivm", "mev", "intra", "inter", "contra")
 KERNELS = (5, 9, 3)  # kernel size of view 1, 2, 3, and again
 TIMESTAMPS = 8192    # at most so many timestamps of a batch enter the reconstruction losses
+SETTLED = 0.01      # share of cluster labels that may still change in an epoch of a converged run
 RANK, POWER = 16, 0.75  # partial whitening of the fused embeddings
 
 
@@ -223,8 +224,9 @@ def whitening(pooled):
     sigma = torch.where(sigma > 1e-5, sigma, 1)
     _, s, components = torch.linalg.svd((pooled - mean) / sigma, full_matrices=False)
     p = max(1, min(RANK, len(s) - 1))
+    differ = s[0] > 1e-3  # else all samples are equal but for rounding
     s = (s[:p] / s[0].clamp_min(1e-12)).clamp_min(1e-2)
-    return mean, components[:p].T / sigma[:, None] * s ** -POWER
+    return mean, components[:p].T / sigma[:, None] * s ** -POWER * differ
 
 
 def contrastive_loss(E, C, i, tau):
@@ -256,7 +258,7 @@ class EMTC:
     Eq. (11); alpha, beta >= 0 of Eq. (13); lr, batch_size, epochs of Adam, 0 epochs = untrained.
     mask: "evolving", or static with the share `keep`: "random", "uniform", "variance", "frequency", "none";
     drop: parts to leave out, any of "ivm", "mev", "intra", "inter", "contra".
-    patience: converged = no cluster label changed for so many epochs, which needs no true labels.
+    patience: converged = at most 1 % of the cluster labels changed in each of so many last epochs.
 
     X is (N, T, D), numpy or torch, NaN = missing; ValueError where it cannot be used. No method takes
     labels. After `fit`, in numpy: `labels_` (N,) int64, `cluster_centers_` (g, p), `embedding_` (N, p) unit
@@ -265,9 +267,9 @@ class EMTC:
     entries), label_change (share of the samples).
     """
 
-    def __init__(self, n_clusters, n_views=2, epsilon=0.25, tau=0.1, alpha=0.1, beta=0.1, lr=1e-3,
+    def __init__(self, n_clusters, n_views=2, epsilon=0.15, tau=0.1, alpha=0.1, beta=0.1, lr=1e-3,
                  epochs=200, batch_size=64, width=64, mask="evolving", keep=0.8, drop=(),
-                 patience=20, seed=0, device="auto"):
+                 patience=10, seed=0, device="auto"):
         self.n_clusters, self.n_views, self.epsilon, self.tau = n_clusters, n_views, epsilon, tau
         self.alpha, self.beta, self.lr, self.epochs = alpha, beta, lr, epochs
         self.batch_size, self.width, self.mask, self.keep = batch_size, width, mask, keep
@@ -313,8 +315,14 @@ class EMTC:
     def save(self, path):
         """Write the fitted model to `path`: to a temporary file first, then renamed."""
         options = {name: getattr(self, name) for name in OPTIONS}
-        torch.save({"options": options, "state": self.checkpoint()}, f"{path}.{os.getpid()}.tmp")
-        os.replace(f"{path}.{os.getpid()}.tmp", path)
+        partial = f"{path}.{os.getpid()}.tmp"
+        try:
+            with open(partial, "wb") as file:
+                torch.save({"options": options, "state": self.checkpoint()}, file)
+            os.replace(partial, path)
+        finally:
+            if os.path.exists(partial):
+                os.remove(partial)
 
     @classmethod
     def load(cls, path, device="auto"):
@@ -487,7 +495,7 @@ class EMTC:
 
     def _converged(self):
         last = [r["label_change"] for r in self.history_[-self.patience:]]
-        return len(last) == self.patience and max(last) == 0
+        return len(last) == self.patience and max(last) <= SETTLED
 
 
 STATE = ("shape", "padding", "shift", "scale", "M", "S", "bank", "C", "centers", "mean", "W")

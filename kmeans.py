@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-BLOCK = {"cpu": 2**19, "cuda": 2**25}  # numbers in one (R, k, b) block: on a CPU it must fit the cache
+BLOCK = {"cpu": 2**21, "cuda": 2**25}  # numbers in one (R, k, b) block of distances
 
 
 class KMeansResult(NamedTuple):
@@ -32,24 +32,26 @@ def kmeans(X, n_clusters, n_init=10, max_iter=300, tol=1e-4, seed=0, init=None):
 
     A cluster that loses its last point is moved to the point farthest from its own centre, so no centre is ever
     NaN. With fewer distinct points than clusters some clusters stay without points, each on a data point.
+    A restart ends early once it cannot catch up with a finished one: if at its last gain in inertia an iteration,
+    all iterations left would not do (gains shrink as a rule; benchmarks/NOTES.md has the check).
     Returns a KMeansResult. Raises ValueError for a wrong shape, NaN or infinity, n_clusters outside 1 .. N.
     Memory beside X: one centred copy, 16 bytes a point and restart, and blocks of bounded size.
     """
-    x, mean, scale = _lift(X)                                            # (N, d + 1), (d,)
+    x, half_norm, mean, scale = _lift(X)                                 # (N, d + 1), (N,), (d,)
     if not 1 <= n_clusters <= len(x):
         raise ValueError(f"n_clusters must be between 1 and the number of points, {len(x)}; got {n_clusters}")
     if n_init < 1 or max_iter < 1:
         raise ValueError(f"n_init and max_iter must be at least 1; got {n_init} and {max_iter}")
     if init is None:
         gen = seed if isinstance(seed, torch.Generator) else torch.Generator().manual_seed(int(seed))
-        C = _seed(x, n_clusters, n_init, gen)                            # (R, k, d)
+        C = _seed(x, half_norm, n_clusters, n_init, gen)                 # (R, k, d)
     else:
         C = torch.as_tensor(init).detach().to(x)
         if C.shape != (n_clusters, len(mean)) or not C.isfinite().all():
             raise ValueError(f"init must be finite, of shape {(n_clusters, len(mean))}; got shape {tuple(C.shape)}")
         C = ((C - mean) / scale)[None]                                   # (1, k, d)
-    limit = tol * float(x[:, :-1].square().mean())
-    labels, C, n_iter = _lloyd(x, C, max_iter, limit)
+    limit = tol * 2 * float(half_norm.mean()) / len(mean)
+    labels, C, n_iter = _lloyd(x, half_norm, C, max_iter, limit)
     inertia = _inertia(x, C, labels)                                     # (R,)
     best = int(inertia.argmin())
     return KMeansResult(labels[best].clone(), C[best] * scale + mean,
@@ -57,13 +59,13 @@ def kmeans(X, n_clusters, n_init=10, max_iter=300, tol=1e-4, seed=0, init=None):
 
 
 def _lift(X):
-    """(N, d) -> points x (N, d + 1), centred, scaled, with a last column of ones; the mean (d,); the scale.
+    """(N, d) -> points x (N, d + 1), centred, scaled, with a last column of ones; |x|^2 / 2 (N,); mean (d,); scale.
 
     Far from the origin float32 would lose the distances between points, so the mean goes first; the scale keeps
     squares in range and is a power of two, so that it rounds nothing. Thanks to the ones a single product gives
     |c|^2 / 2 - c.x, and a single sum gives a cluster's total and its size.
     """
-    X = X.detach() if isinstance(X, torch.Tensor) else torch.from_numpy(np.array(X))
+    X = X.detach() if isinstance(X, torch.Tensor) else torch.from_numpy(np.require(X, requirements="CW"))
     if X.ndim != 2 or 0 in X.shape:
         raise ValueError(f"X must have shape (N, d) with N, d >= 1; got {tuple(X.shape)}")
     if X.dtype != torch.float64:
@@ -71,12 +73,12 @@ def _lift(X):
     mean = X.mean(0, dtype=torch.float64).to(X.dtype)
     x = torch.ones(len(X), X.shape[1] + 1, dtype=X.dtype, device=X.device)
     torch.sub(X, mean, out=x[:, :-1])
-    reach = float(x[:, :-1].abs().max())
-    if not math.isfinite(reach):
+    low, high = (float(v) for v in x[:, :-1].aminmax())
+    if not math.isfinite(high - low):
         raise ValueError("X contains NaN or infinite values")
-    scale = 2.0 ** math.frexp(reach)[1]
+    scale = 2.0 ** math.frexp(max(high, -low))[1]
     x[:, :-1] /= scale
-    return x, mean, scale
+    return x, torch.linalg.vector_norm(x[:, :-1], dim=1).square_() / 2, mean, scale
 
 
 def _chunks(x, width):
@@ -91,11 +93,10 @@ def _half_distances(x, C):
     return (lifted.flatten(0, 1) @ x.T).view(*C.shape[:2], len(x))       # (R, k, b)
 
 
-def _seed(x, k, R, gen):
+def _seed(x, half_norm, k, R, gen):
     """R runs of greedy k-means++ at once -> centres (R, k, d), each of them a data point."""
     N, n_try = len(x), 2 + int(math.log(k))
     u = torch.rand(k, R, n_try, generator=gen, dtype=torch.float64, device=gen.device).to(x.device)
-    half_norm = x[:, :-1].square().sum(1) / 2                            # (N,)
     near = torch.full((R, N), math.inf, dtype=x.dtype, device=x.device)  # half squared distance to the nearest
     runs = torch.arange(R, device=x.device)
     chunks = _chunks(x, R * n_try)
@@ -116,7 +117,7 @@ def _seed(x, k, R, gen):
         C = torch.cat([C, tries[runs, cost.argmin(1)][:, None]], 1)      # (R, j + 1, d)
 
 
-def _lloyd(x, C, max_iter, limit):
+def _lloyd(x, half_norm, C, max_iter, limit):
     """Lloyd's iterations from R starts C (R, k, d) -> labels (R, N), centres (R, k, d), n_iter (R,)."""
     R, k, d = C.shape
     labels = torch.zeros(R, len(x), dtype=torch.int64, device=x.device)
@@ -129,21 +130,22 @@ def _lloyd(x, C, max_iter, limit):
     for it in range(1, max_iter + 1):
         # M step
         new = (sums[..., :-1] / sums[..., -1:]).to(x.dtype)              # (R, k, d)
-        _reseed_empty(x, new, sums[..., -1] == 0, near)
+        empty, before = sums[..., -1] == 0, near.sum(1, dtype=torch.float64)                # (R, k), (R,)
+        if empty.any():
+            _reseed_empty(x, new, empty, near + half_norm)
         shift = (new - C).square().sum((1, 2))                           # (R,)
-        C, cost = new, near.sum(1, dtype=torch.float64)                  # (R,) half the inertia, less a constant
+        C = new
         # E step
         near = _e_step(x, C, labels, sums)
-        gain, cost = cost, near.sum(1, dtype=torch.float64)
-        gain = gain - cost
+        cost = near.sum(1, dtype=torch.float64)                          # (R,) half the inertia, less a constant
         over = (shift <= limit) | (it == max_iter)                       # (R,)
         if over.any():
             leader = min(leader, float(cost[over].min()))
-        over |= cost - gain * (max_iter - it) > leader
+        # A restart gives up if even gaining as much as just now in all iterations left would not make it the best.
+        over |= cost - (before - cost) * (max_iter - it) > leader
         if over.any():
             for to, value in zip(out, (labels, C, torch.full_like(alive, it))):
                 to[alive[over]] = value[over]
-            # Restarts that have converged leave the batch.
             alive, labels, C, sums, near = (t[~over] for t in (alive, labels, C, sums, near))
             if len(alive) == 0:
                 break
@@ -171,12 +173,10 @@ def _e_step(x, C, labels, sums):
     return near
 
 
-def _reseed_empty(x, C, empty, near):
-    """Put each empty cluster (empty (R, k), True = no points) on the farthest points; changes C (R, k, d)."""
-    if empty.any():
-        distance = near + x[:, :-1].square().sum(1) / 2                  # (R, N)
-        for r in empty.any(1).nonzero()[:, 0].tolist():
-            C[r, empty[r]] = x[distance[r].topk(int(empty[r].sum())).indices, :-1]
+def _reseed_empty(x, C, empty, distance):
+    """Put each empty cluster, empty (R, k) = True, on a farthest point by distance (R, N); changes C (R, k, d)."""
+    for r in empty.any(1).nonzero()[:, 0].tolist():
+        C[r, empty[r]] = x[distance[r].topk(int(empty[r].sum())).indices, :-1]
 
 
 def _inertia(x, C, labels):

@@ -59,19 +59,20 @@ def match(table):
     if table.shape[0] > table.shape[1]:
         cols, rows = match(table.T)
         return rows[rows.argsort()], cols[rows.argsort()]
-    r = len(table)
-    # The other r - 1 rows can take no more than r - 1 columns away, so a row needs only its r best ones.
-    useful = np.unique(np.argpartition(-table.astype(np.int64), r - 1, axis=1)[:, :r])
-    n = len(useful)
-    benefit = table[:, useful].astype(np.int64) * (n + 1)                # (r, n)
+    (r, n), useful = table.shape, np.arange(table.shape[1])
+    if r < n:
+        # The other r - 1 rows can take no more than r - 1 columns away, so a row needs only its r best ones.
+        useful = np.unique(np.argpartition(-table.astype(np.int64), r - 1, axis=1)[:, :r])
+        table, n = table[:, useful], len(useful)                         # (r, n)
+    benefit = table.astype(np.int64) * (n + 1)
     col = _bidding(benefit, np.zeros(n, dtype=np.int64), epsilon=1, max_rounds=5 * n)
     if (col < 0).any():
-        square = np.zeros((n, n), dtype=np.int64)
-        square[:r] = benefit
-        price, epsilon = np.zeros(n, dtype=np.int64), max(1, int(benefit.max()) // 4)
-        while (col := _bidding(square, price, epsilon)) is not None and epsilon > 1:
-            price -= price.min()
+        benefit = np.concatenate([benefit, np.zeros((n - r, n), dtype=np.int64)])           # (n, n)
+        price, epsilon = np.zeros(n, dtype=np.int64), max(2, int(benefit.max()))
+        while epsilon > 1:
             epsilon = max(1, epsilon // 5)
+            price -= price.min()
+            col = _bidding(benefit, price, epsilon)
     return np.arange(r), useful[col[:r]]
 
 
@@ -129,7 +130,7 @@ def _codes(labels, name):
     x = np.asarray(given)
     if x.ndim != 1 or x.size == 0:
         raise ValueError(f"{name} must be a list of at least one label, got shape {x.shape}")
-    mixed = x.dtype.kind in "US" and not isinstance(given, np.ndarray) and len({type(v) for v in given}) > 1
+    mixed = x.dtype.kind in "US" and not isinstance(given, np.ndarray) and len({isinstance(v, str) for v in given}) > 1
     if x.dtype.kind not in "USiubf" or mixed:
         raise ValueError(f"{name} must hold numbers only or strings only, without missing labels")
     if x.dtype.kind == "f" and np.isnan(x).any():

@@ -21,10 +21,12 @@ import pytest
 import torch
 
 import emtc
+import metrics
 import train
 import uea_loader
 import uea_text
 from emtc import EMTC
+from kmeans import kmeans
 from metrics import accuracy
 from uea_loader import DataError, load
 
@@ -288,8 +290,138 @@ def test_blown_up_loss_names_epoch_and_term():
     with pytest.raises(FloatingPointError, match=r"epoch \d+: loss term"):
         fitted(lr=1e8, epochs=50)
 
+# ------------------------------------------------------------------ kmeans.py
 
-# ------------------------------------------------------------------ uea_loader.py: files written by hand, values by float() and struct, never by the parser itself
+def blobs(n=200, d=5, k=4, seed=0):
+    rng = np.random.default_rng(seed)
+    return torch.tensor(rng.normal(size=(n, d)) + 4 * rng.normal(size=(k, d))[np.arange(n) % k], dtype=torch.float32)
+
+
+def brute_inertia(X, labels, centers):
+    return sum(float(((x - centers[c]) ** 2).sum()) for x, c in zip(X.double(), labels))
+
+
+def test_kmeans_by_hand():
+    X = torch.tensor([[0.0], [1.0], [10.0], [11.0], [12.0]])
+    found = kmeans(X, 2, seed=0)
+    assert sorted(found.centers.flatten().tolist()) == [0.5, 11.0] and found.inertia == pytest.approx(2.5)
+    assert len(set(found.labels[:2].tolist())) == len(set(found.labels[2:].tolist())) == 1
+
+
+def test_kmeans_labels_centers_and_inertia_agree():
+    X = blobs()
+    before = X.clone()
+    found = kmeans(X, 6, n_init=3, seed=1)
+    assert torch.equal(torch.cdist(X, found.centers).argmin(1), found.labels) and torch.equal(X, before)
+    assert found.inertia == pytest.approx(brute_inertia(X, found.labels, found.centers.double()), rel=1e-5)
+
+
+def test_kmeans_inertia_never_rises():
+    X, start = blobs(300, 3, 9), blobs(300, 3, 9)[:9] * 0 + torch.arange(9.0)[:, None] / 50
+    path = [kmeans(X, 9, init=start, max_iter=m, tol=0).inertia for m in range(1, 15)]
+    assert all(b <= a * (1 + 1e-6) for a, b in zip(path, path[1:])) and path[-1] < path[0]
+
+
+def test_kmeans_returns_the_best_restart():
+    X, rng = blobs(120, 2, 12, seed=3), torch.Generator().manual_seed(5)
+    many = kmeans(X, 12, n_init=12, seed=rng)
+    single = [kmeans(X, 12, n_init=1, seed=s).inertia for s in range(12)]
+    assert len({round(v, 2) for v in single}) > 1 and many.inertia <= sorted(single)[6]
+    start = kmeans(X, 12, n_init=20, seed=0)
+    assert kmeans(X, 12, init=start.centers).inertia <= start.inertia * (1 + 1e-6)
+
+
+def test_kmeans_refills_empty_clusters_and_survives_duplicates():
+    X = blobs()
+    found = kmeans(X, 4, init=torch.cat([X[:1], torch.full((3, 5), 1e3)]))
+    assert len(found.labels.unique()) == 4 and found.centers.isfinite().all()
+    same = kmeans(torch.ones(6, 2), 3)
+    assert same.inertia == 0 and (same.centers == 1).all()
+
+
+def test_kmeans_far_from_the_origin_and_repeatable():
+    X = blobs().double()
+    near, far = kmeans(X.float(), 4, seed=2), kmeans((X + 3e4).float(), 4, seed=2)
+    assert far.inertia == pytest.approx(near.inertia, rel=1e-2)
+    assert torch.equal(kmeans(X, 4, seed=2).labels, kmeans(X, 4, seed=2).labels)
+
+
+@pytest.mark.parametrize("X, k", [(torch.ones(3, 2), 4), (torch.full((3, 2), math.nan), 2), (torch.ones(3), 1)])
+def test_kmeans_errors(X, k):
+    with pytest.raises(ValueError):
+        kmeans(X, k)
+
+
+def test_kmeans_against_scikit_learn():
+    cluster = pytest.importorskip("sklearn.cluster")
+    X = blobs(500, 8, 10)
+    theirs = cluster.KMeans(10, n_init=10, random_state=0).fit(X.numpy()).inertia_
+    assert kmeans(X, 10, seed=0).inertia <= theirs * 1.001
+
+
+# ------------------------------------------------------------------ metrics.py
+
+def brute_match(table):
+    """The largest number of samples that a one-to-one match can agree on, by trying all matches."""
+    table = np.asarray(table)
+    table = table if table.shape[0] <= table.shape[1] else table.T
+    return max(sum(table[i, j] for i, j in enumerate(p))
+               for p in itertools.permutations(range(table.shape[1]), table.shape[0]))
+
+
+def test_metrics_by_hand():
+    y, c = ["a", "a", "a", "b", "b"], [1, 1, 0, 0, 0]
+    got = metrics.scores(y, c)
+    entropy = -(0.6 * math.log(0.6) + 0.4 * math.log(0.4))
+    mutual = 0.4 * math.log(0.4 / 0.24) + 0.2 * math.log(0.2 / 0.36) + 0.4 * math.log(0.4 / 0.24)
+    assert got["ACC"] == pytest.approx(0.8) and got["F1"] == pytest.approx(0.8)
+    assert got["NMI"] == pytest.approx(mutual / entropy) and got["ARI"] == pytest.approx((2 - 1.6) / (4 - 1.6))
+    assert all(type(v) is float for v in got.values())
+    # one cluster for two classes: the class without a cluster counts 0 in F1
+    assert metrics.f1([0, 0, 1, 1], [0, 0, 0, 0]) == pytest.approx((2 / 3 + 0) / 2)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_accuracy_against_brute_force(seed):
+    rng = np.random.default_rng(seed)
+    classes, clusters, n = rng.integers(1, 7), rng.integers(1, 7), rng.integers(1, 60)
+    y, c = rng.integers(0, classes, n), rng.integers(0, clusters, n)
+    table = [[np.sum((y == a) & (c == b)) for b in range(clusters)] for a in range(classes)]
+    assert metrics.accuracy(y, c) == pytest.approx(brute_match(table) / n)
+    assert metrics.accuracy(y, c) == pytest.approx(metrics.accuracy(torch.tensor(y), list(c)))
+
+
+def test_a_greedy_match_is_not_enough():
+    y, c = [0] * 9 + [1] * 5, [0] * 5 + [1] * 4 + [0] * 5  # table [[5, 4], [5, 0]]
+    assert metrics.accuracy(y, c) == pytest.approx(9 / 14)
+
+
+@pytest.mark.parametrize("y, c, want", [([0], [7], (1, 1, 1, 1)), ([0, 1, 2], [2, 0, 1], (1, 1, 1, 1)),
+                                        ([0, 0, 0], [1, 1, 1], (1, 1, 1, 1))])
+def test_metrics_at_the_edges(y, c, want):
+    assert tuple(metrics.scores(y, c).values()) == pytest.approx(want)
+
+
+def test_metrics_against_scikit_learn_at_full_size():
+    theirs = pytest.importorskip("sklearn.metrics")
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 12, 100_000)
+    c = np.where(rng.random(100_000) < 0.6, (y * 5) % 12, rng.integers(0, 9, 100_000))
+    assert metrics.nmi(y, c) == pytest.approx(theirs.normalized_mutual_info_score(y, c), abs=1e-9)
+    assert metrics.ari(y, c) == pytest.approx(theirs.adjusted_rand_score(y, c), abs=1e-9)
+    best = pytest.importorskip("scipy.optimize").linear_sum_assignment
+    table = theirs.cluster.contingency_matrix(y, c)
+    rows, columns = best(-table)
+    assert metrics.accuracy(y, c) == pytest.approx(table[rows, columns].sum() / len(y))
+
+
+@pytest.mark.parametrize("y, c", [([], []), ([1, 2], [1])])
+def test_metrics_errors(y, c):
+    with pytest.raises(ValueError):
+        metrics.scores(y, c)
+
+
+# ------------------------------------------------------------------ uea_loader.py: files by hand, values by float()
 
 TS = "@problemName t\n@timeStamps false\n@univariate false\n@classLabel true b a\n@data\n"
 ARFF = ("@relation t\n@attribute bag relational\n@attribute t0 numeric\n@end bag\n"
@@ -309,8 +441,8 @@ def read(tmp_path, text, name="x.ts", **kw):
 def test_bundled_data_and_its_ts_twin(tmp_path):
     """.arff against a reader of three lines; .ts written from the same numbers gives equal X, y and classes."""
     d = load("BasicMotions", "train")
-    body = (Path(uea_loader.__file__).parent / "data/BasicMotions/BasicMotions_TRAIN.arff").read_text().split("@data\n")[1]
-    rows = [re.match("'(.*)',(.*)", line).groups() for line in body.splitlines()]
+    file = Path(uea_loader.__file__).parent / "data" / "BasicMotions" / "BasicMotions_TRAIN.arff"
+    rows = [re.match("'(.*)',(.*)", line).groups() for line in file.read_text().split("@data\n")[1].splitlines()]
     want = np.array([[[float(v) for v in c.split(",")] for c in bag.split("\\n")] for bag, _ in rows])
     assert d.X.dtype == np.float32 and d.X.shape == (40, 100, 6) and d.y.dtype == np.int64
     assert np.array_equal(d.X, want.astype(np.float32).transpose(0, 2, 1))
@@ -325,36 +457,40 @@ def test_bundled_data_and_its_ts_twin(tmp_path):
 
 def test_numbers_are_bit_equal_to_float():
     """Seeded fields of every style, against Python's float rounded once to float32."""
-    rng, styles = random.Random(0), ("%.6f", "%.2f", "%r", "%.18e", "%g", "%.0f", "%.12f", "-.%d", "+%.3f", "-%.5f", "%d.")
-    for e_notation in (False, True):
-        fields = [s % (rng.randint(0, 9**9) if "d" in s else abs(rng.gauss(0, 10 ** rng.randint(-9, 9))))
-                  for s in styles for _ in range(400)]
-        fields += ["16777217", "33554434.9999999999", "0.30000001192092896", "1e-45", "-0.0", "00012.50", "1e-60"]
-        fields = [f for f in fields if e_notation or "e" not in f]
-        rng.shuffle(fields)
+    rng = random.Random(0)
+    styles = "%.6f %.2f %r %.18e %g %.0f %.12f -.%d +%.3f -%.5f %d.".split()
+    fields = [s % (rng.randint(0, 9**9) if "d" in s else abs(rng.gauss(0, 10 ** rng.randint(-9, 9))))
+              for s in styles for _ in range(400)]
+    fields += ["16777217", "33554434.9999999999", "0.30000001192092896", "1e-45", "-0.0", "00012.50", "1e-60"]
+    rng.shuffle(fields)
+    near = [np.float32(rng.uniform(1, 999)) for _ in range(400)]   # ties: half way between two float32
+    ties = [[f"{(float(f) + float(np.nextafter(f, np.float32(9999)))) / 2:.{n}g}" for f in near] for n in (16, 17, 21)]
+    for fields in (fields, [f for f in fields if "e" not in f], *ties):
         x, after = uea_text._numbers(b"0" * 31 + b"\n" + ",".join(fields).encode() + b"\n")
         assert np.array_equal(x.view(np.uint32), np.array([float(f) for f in fields], np.float32).view(np.uint32))
         assert bytes(after) == b"," * (len(fields) - 1) + b"\n"
 
 
-@pytest.mark.parametrize("field", ["1.2.3", "1-2", "--1", "1e", "e5", "1e2e3", "1e2.5", ".", "-", "1_0", "0x1", "1 2", "a",
-                                   "inf", "1e39", "-infinity", "1/2", "12345678.1234567.8", "n1", "1;2", "1.2,3\\n4"])
+@pytest.mark.parametrize("field", ["1.2.3", "1-2", "--1", "1e", "e5", "1e2e3", "1e2.5", ".", "-", "1_0", "0x1", "1 2",
+                                   "a", "inf", "1e39", "-infinity", "1/2", "12345678.1234567.8", "1;2", "1.2,3\\n4",
+                                   "1\xba2", "12345.1234567.8"])
 def test_what_is_no_finite_number_is_refused_with_file_and_line(tmp_path, field):
-    with pytest.raises(DataError, match=r"x\.ts(:8)?: ") as e:
-        read(tmp_path, TS + "1,2:3,4:a\n\n" + f"1,{field}:3,4:a\n")
-    assert "\n" not in str(e.value)
+    for around in ("", ",12.3456789012345" * 99, ",1.5e-03" * 99):   # read one by one, all at once, with exponents
+        with pytest.raises(DataError, match=r"x\.ts(:8)?: ") as e:
+            read(tmp_path, TS + "1,2:3,4:a\n\n" + f"1,{field}{around}:3,4:a\n")
+        assert "\n" not in str(e.value)
 
 
 @pytest.mark.parametrize("text, X, y, classes", [
-    (TS + "1,?,3:4,,6:a\r\n\r\n# note\r\n nan,NaN , 3 :\t1e1,-.5,+2E+0:b\r\n",
+    ("\ufeff" + TS + "1,?,3:4,,6:a\r\n\r\n# note\r\n nan,NaN , 3 :\t1e1,-.5,+2E+0:b\r\n",
      [[[1, 4], [None, None], [3, 6]], [[None, 10], [None, -.5], [3, 2]]], [1, 0], ["b", "a"]),
     (TS + "1,2,3:4,5,6:b\n7:8:a\n", [[[1, 4], [2, 5], [3, 6]], [[7, 8], [None] * 2, [None] * 2]], [0, 1], ["b", "a"]),
     (TS.replace("true b a", "false") + "1,2\n3,4\n", [[[1], [2]], [[3], [4]]], None, []),
     (TS.replace("true b a", "true") + "1,2:10\n3,4:9\n", [[[1], [2]], [[3], [4]]], [1, 0], ["9", "10"]),
     (ARFF + "'1,2\\n3,4\\n','b, one'\n% note\n\"5,?\\n7,8\",a\n",
      [[[1, 3], [2, 4]], [[5, 7], [None, 8]]], [0, 1], ["b, one", "a"]),
-    ("@RELATION u\n@Attribute t0 REAL\n@attribute t1\tinteger\n@attribute k {1,'x\\'s, y'}\n@DATA\n1,2,1\n3,?,'x\\'s, y'\n",
-     [[[1], [2]], [[3], [None]]], [0, 1], ["1", "x's, y"]),
+    ("@RELATION u\n@Attribute t0 REAL\n@attribute t1\tinteger\n@attribute k {1,'x\\'s, y'}\n@DATA\n"
+     "1,2,1\n3,?,'x\\'s, y'\n", [[[1], [2]], [[3], [None]]], [0, 1], ["1", "x's, y"]),
 ])
 def test_forms(tmp_path, text, X, y, classes):
     d = read(tmp_path, text)
@@ -365,9 +501,11 @@ def test_forms(tmp_path, text, X, y, classes):
 @pytest.mark.parametrize("text, words", [
     (TS.replace("Stamps false", "Stamps true") + "1:a\n", "timestamps"), (TS + "1:c\n", "x.ts:6: label 'c'"),
     (TS.replace("@classL", "@targetL") + "1:2\n", "x.ts:4: "), (TS, "no record"), ("1,2:a\n", "no @data"),
-    (TS + "1,2:3,4:a\n1,2:a\n", "x.ts:7: 1 variates, but 2"), (TS + "?,?:a\n", "missing"), (TS + "1:a\n2:?\n", "x.ts:7: "),
-    ((TS + "1:a\n").encode("utf-16"), "NUL"), (ARFF + "1,2,a\n", "quoted series"), (ARFF + "'1,2'\n", "class label"),
-    (TS.replace("@univ", "@unver") + "1:a\n", "x.ts:3: "), (TS + "1:a\n" * 3000 + ",".join("1" * 9000) + ":a\n", "padding"),
+    (TS + "1,2:3,4:a\n1,2:a\n", "x.ts:7: 1 variates, but 2"), (TS + "?,?:a\n", "missing"),
+    (TS + "1:a\n2:?\n", "x.ts:7: "), (TS + "1:a\n" * 3000 + ",".join("1" * 9000) + ":a\n", "padding"),
+    ((TS + "1:a\n").encode("utf-16"), "NUL"), (ARFF + "1,2,a\n", "quoted series"), (ARFF + "'1,2'\n", "class label"), (TS + ":a\n", "no values"),
+    (ARFF + "'1:2\\n3,4',a\n", "':' among"), ("@attribute t numeric\n@attribute k {a}\n@data\n1:2,a\n", "':' among"),
+    (TS.replace("@univ", "@unver") + "1:a\n", "x.ts:3: "),
 ])
 def test_bad_files_are_one_line(tmp_path, text, words):
     with pytest.raises(DataError) as e:
@@ -386,8 +524,8 @@ def test_one_label_map_for_both_splits_and_names(tmp_path):
         assert (d.classes, d.y.tolist(), d.X.shape, d.name) == (["k", "z"], [1, 1], (2, 1, 1), "Mine")
     d = load(folder, "all")
     assert d.y.tolist() == [1, 0, 1, 1] and np.isnan(d.X[1:, 1]).all() and d.X.shape == (4, 2, 1)
-    for given, words in (("BasicMotion", "BasicMotions"), ("../Mine", "no such file"), ("a/b", "no such"), ("..", "holds no"),
-                         (tmp_path / "no.ts", "no such file"), (tmp_path, "holds no"), ("Epilepsy", "by hand")):
+    for given, words in (("BasicMotion", "BasicMotions"), ("../Mine", "no such file"), ("a/b", "no such"),
+                         ("..", "holds"), (tmp_path / "no.ts", "no such"), (tmp_path, "holds"), ("Epilepsy", "by hand")):
         with pytest.raises(DataError, match=words):
             load(given, download=False)
     with pytest.raises(DataError, match="split"):

@@ -99,7 +99,8 @@ def _arff_header(kinds, where, body, line):
     if values != ["relational"] and not (values and {*values} <= _NUMERIC):
         raise DataError(f"{where}: the attributes must be one relational or all numeric, then one nominal class")
     names = re.findall(rf"{_QUOTED}|[^,\s'\"][^,]*", kinds[-1].strip("{} ")) if nominal else []
-    return Header("relational" if values == ["relational"] else "flat", labelled, [_unquote(c) for c in names], body, line)
+    kind = "relational" if values == ["relational"] else "flat"
+    return Header(kind, labelled, [_unquote(c) for c in names], body, line)
 
 
 def _text(raw):
@@ -134,6 +135,8 @@ def parse(data, where):
             continue
         try:
             values, label = _RECORD[head.kind](line, head.labelled)
+            if not values:
+                raise ValueError("no values")
             if label not in names:
                 names[label] = _class_name(label, head, known)
         except ValueError as e:
@@ -187,22 +190,28 @@ def _relational_record(line, labelled):
     end = line.find(line[:1], 1)
     rest = line[end + 1:].strip()
     if line[:1] not in (b"'", b'"') or end < 0 or bool(rest) != labelled or rest[:1] not in (b"", b","):
-        raise ValueError("expected one quoted series with \\n between its rows" + ", a comma and a class label" * labelled)
+        raise ValueError("expected one quoted series, \\n between its rows" + ", a comma and a class label" * labelled)
+    _no_colon(line[:end])
     bag = _ROW_END.sub(b":", line[1:end])          # ten times faster than bytes.replace with two characters
     return bag.rstrip(b": \t"), rest[1:]           # SpokenArabicDigits ends each series with an empty row
 
 
 def _flat_record(line, labelled):
-    quote, cut = line[-1:], len(line) - 1
-    if not labelled:
-        return line, b""
-    if quote not in (b"'", b'"'):
-        values, _, label = line.rpartition(b",")
-        return values, label
-    cut = line.rfind(quote, 0, cut)
-    while cut > 0 and line[cut - 1:cut] == b"\\":
-        cut = line.rfind(quote, 0, cut)
-    return line[:max(cut, 0)].rstrip().removesuffix(b","), line[max(cut, 0):]
+    quote, cut = line[-1:], len(line)
+    if labelled and quote in (b"'", b'"'):
+        cut = line.rfind(quote, 0, cut - 1)
+        while cut > 0 and line[cut - 1:cut] == b"\\":
+            cut = line.rfind(quote, 0, cut)
+    elif labelled:
+        cut = line.rfind(b",") + 1
+    values = line[:max(cut, 0)].rstrip()
+    _no_colon(values)
+    return values.removesuffix(b",") if labelled else values, line[max(cut, 0):]
+
+
+def _no_colon(values):
+    if b":" in values:
+        raise ValueError("':' among the values of an .arff file")
 
 
 _RECORD = {"ts": _ts_record, "relational": _relational_record, "flat": _flat_record}
@@ -239,10 +248,12 @@ def usable(X, where):
 
 _PAD = b"0" * 31   # a first field to be dropped: every other then has 32 bytes before it
 _P10 = np.array([float(f"1e{k}") for k in range(61)])
+# Arrays of no dimension: numpy is faster with them than with its scalars.
 _ONE, _DOT, _ZERO, _HIGH, _OVER9 = (np.array(0x0101010101010101 * c, np.uint64) for c in (1, 0x2E, 0x30, 0x80, 0x76))
-_3, _7, _60, _64, _DOT1, _255, _PLACE = (np.array(c, np.uint64) for c in (3, 7, 60, 64, 0x2E, 255, 0x8070605040302010))
-_JOIN = [[np.array(c, np.uint64) for c in row] for row in (   # factor, shift, mask: 8 one-digit numbers -> 4 -> 2 -> 1
-    ((10 << 8) + 1, 8, 0x00FF00FF00FF00FF), ((100 << 16) + 1, 16, 0x0000FFFF0000FFFF), ((10_000 << 32) + 1, 32, 0xFFFFFFFF))]
+_3, _7, _60, _64, _255, _2E, _PLACE = (np.array(c, np.uint64) for c in (3, 7, 60, 64, 255, 0x2E, 0x8070605040302010))
+_JOIN = [[np.array(c, np.uint64) for c in row] for row in (   # factor, shift, mask: 8 numbers of one digit -> 4 -> ...
+    ((10 << 8) + 1, 8, 0x00FF00FF00FF00FF), ((100 << 16) + 1, 16, 0x0000FFFF0000FFFF),
+    ((10_000 << 32) + 1, 32, 0xFFFFFFFF))]
 _QUESTION, _NAN = (np.uint64(int.from_bytes(t, "little")) for t in (b"?", b"nan"))
 _FIELD, _BLANK = re.compile(rb"[^,:\n]*"), re.compile(rb"(?<=[,:\n])[ \t]+|(?<![ \t])[ \t]+(?=[,:\n])")
 
@@ -316,53 +327,59 @@ def _digits(text, end, length):
     -> (the digits as one float64, their number, how many follow the dot, whether the field is such), each (n,).
     """
     words = _words(text)
-    for skip in range(0, 24, 8):   # the last 8 characters of each field, then of some the 8 before them, ...
-        some = np.flatnonzero(length > skip) if skip else slice(None)
-        if skip and len(some) <= FEW:
+    value, digits, place, ok = _eight(words[end - 8], np.minimum(length, 8))
+    frac = np.maximum(place - 1, 0)
+    for skip in (8, 16):   # of the longer fields the 8 characters before those, and again
+        some = np.flatnonzero(length > skip)
+        if len(some) <= FEW:
             ok[some] = False
             break
-        size = np.minimum(length[some] - skip if skip else length, 8).view(np.uint64)
-        w = words[end[some] - (skip + 8)]
-        free = _64 - (size << _3)
-        w >>= free
-        w <<= free                        # zeros before the field
-        x = w ^ _DOT
-        t = x - _ONE
-        dot = np.invert(x, out=x)
-        dot &= t
-        dot &= _HIGH                      # highest bit of the byte that holds a dot
-        has = (dot != 0).astype(np.uint64)
-        size -= has                       # digits in this word
-        unit = dot
-        unit >>= _7
-        w ^= np.multiply(unit, _DOT1, out=t)
-        np.subtract(unit, has, out=t)
-        t &= w
-        t *= _255
-        w += t                            # what stands before the dot moves up over it
-        has <<= _3
-        has += free
-        w ^= np.left_shift(_ZERO, has, out=t)   # a byte for each digit
-        np.add(w, _OVER9, out=t)
-        t |= w
-        t &= _HIGH
-        good = t == 0                     # nothing but digits, and no second dot
-        for factor, shift, mask in _JOIN:
-            w *= factor
-            w >>= shift
-            w &= mask
-        unit *= _PLACE
-        unit >>= _60
-        place, size = unit.view(np.int64), size.view(np.int64)   # 1 + digits behind the dot, or 0 without a dot
-        if not skip:
-            value, digits, frac, ok = w.astype(np.float64), size, np.maximum(place - 1, 0), good
-        else:
-            value[some] += w * _P10[digits[some]]
-            ok[some] &= good & ((place == 0) | (digits[some] == skip))
-            digits[some] += size
-            frac[some] += np.where(place, place - 1 + skip, 0)
+        more, count, place, good = _eight(words[end[some] - skip - 8], np.minimum(length[some] - skip, 8))
+        value[some] += more * _P10[digits[some]]
+        ok[some] &= good & ((place == 0) | (digits[some] == skip))   # one dot at most
+        digits[some] += count
+        frac[some] += np.where(place, place - 1 + skip, 0)
     ok &= (digits > 0) & (length <= 24)
     return value, digits, frac, ok
+
+
+def _eight(w, size):
+    """Words (overwritten) of which the last `size` <= 8 characters count, with at most one dot among them.
+
+    -> (the digits as one float64, their number, 1 + digits behind the dot or 0, whether they are digits), each (n,).
+    In place throughout, because memory traffic is what it costs.
+    """
+    size = size.view(np.uint64)
+    free = _64 - (size << _3)
+    w >>= free
+    w <<= free                              # zeros before the field
+    dot = w ^ _DOT
+    t = dot - _ONE
+    np.invert(dot, out=dot)
+    dot &= t
+    dot &= _HIGH                            # highest bit of the byte that holds a dot
+    has = (dot != 0).astype(np.uint64)
+    count = size - has
+    dot >>= _7                              # now 1 in that byte
+    w ^= np.multiply(dot, _2E, out=t)
+    np.subtract(dot, has, out=t)
+    t &= w
+    t *= _255
+    w += t                                  # what stands before the dot moves up over it
+    has <<= _3
+    has += free
+    w ^= np.left_shift(_ZERO, has, out=t)   # a byte for each digit
+    np.add(w, _OVER9, out=t)
+    t |= w
+    t &= _HIGH
+    good = t == 0                           # nothing but digits, and no second dot
+    for factor, shift, mask in _JOIN:
+        w *= factor
+        w >>= shift
+        w &= mask
+    dot *= _PLACE
+    dot >>= _60
+    return w.astype(np.float64), count.view(np.int64), dot.view(np.int64), good
 
 
 def _join_exponents(end, after, minus, length, value, digits, frac, ok):

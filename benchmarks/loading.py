@@ -1,6 +1,6 @@
 """Reading speed: ours against scipy, aeon, sktime and tslearn on the same files, in one process, interleaved.
 
-`rows(quick, repeats)` yields one dict a row for benchmarks/run.py; `python benchmarks/loading.py [--quick]` prints them.
+`rows(quick, repeats)` yields one dict a row for benchmarks/run.py; `python benchmarks/loading.py` prints them.
 ours_s is a first `load` (a binary copy is removed before each, its writing is included); peer_s ends with the peer's
 numbers as an array. Both are CPU seconds of this process (all are single-threaded), which other work on the machine
 disturbs least; medians. A row holds only if our float32 equals the peer's float64 rounded once, bit for bit.
@@ -35,7 +35,8 @@ def _peers():
         found["scipy"] = None
     try:
         from aeon.datasets import load_from_arff_file, load_from_ts_file
-        found["aeon"] = ((".arff", ".ts"), lambda p: (load_from_ts_file if p.endswith(".ts") else load_from_arff_file)(p)[0])
+        aeon = {".ts": load_from_ts_file, ".arff": load_from_arff_file}
+        found["aeon"] = ((".arff", ".ts"), lambda p: aeon[Path(p).suffix](p)[0])
     except ImportError:
         found["aeon"] = None
     try:
@@ -62,8 +63,8 @@ def write_made(path, N, T, D, seed=0):
     relational = path.suffix == ".arff"
     with open(path, "w") as f:
         if relational:
-            f.write("@relation made\n@attribute bag relational\n" + "".join(f"@attribute t{t} numeric\n" for t in range(T))
-                    + "@end bag\n@attribute class {1,2}\n@data\n")
+            steps = "".join(f"@attribute t{t} numeric\n" for t in range(T))
+            f.write("@relation made\n@attribute bag relational\n" + steps + "@end bag\n@attribute class {1,2}\n@data\n")
         else:
             f.write("@problemName made\n@timeStamps false\n@missing false\n@univariate false\n"
                     f"@dimensions {D}\n@equalLength true\n@seriesLength {T}\n@classLabel true 1 2\n@data\n")
@@ -117,9 +118,8 @@ def _compare(what, path, suffix, repeats, slow, cache):
                 equal[peer] = f"it fails on this file: {type(e).__name__}: {str(e)[:80]}"
                 continue
             theirs.setdefault(peer, []).append(seconds)
-            with np.errstate(over="ignore"):
-                equal[peer] = bool(np.array_equal(np.asarray(X).astype(np.float32).transpose(0, 2, 1), ours.X, equal_nan=True))
-            del X
+            X = np.asarray(X).astype(np.float32).transpose(0, 2, 1)   # (N, D, T) -> (N, T, D)
+            equal[peer] = np.array_equal(X, ours.X, equal_nan=True)
     ours_s = statistics.median(first)
     for peer, entry in peers.items():
         row = dict(what=f"read {what}", ours_s=ours_s, peer=peer, peer_s=None, ratio=None, must=MUST, holds=None)
@@ -136,7 +136,7 @@ def _compare(what, path, suffix, repeats, slow, cache):
         peer = min(theirs, key=lambda p: statistics.median(theirs[p]))
         peer_s, ours_s = statistics.median(theirs[peer]), statistics.median(second)
         yield dict(what=f"read {what}, second time", ours_s=ours_s, peer=peer, peer_s=peer_s, ratio=peer_s / ours_s,
-                   must=MUST, holds=peer_s / ours_s >= MUST, note=f"from the checked binary copy, {ours_s * 1e3:.0f} ms")
+                   must=MUST, holds=peer_s / ours_s >= MUST, note=f"from the binary copy, {ours_s * 1e3:.0f} ms")
 
 
 def rows(quick=False, repeats=5):

@@ -47,8 +47,8 @@ def draw(figure, axes, runs):
             epochs = np.arange(1, rows.shape[1] + 1)
             axis.plot(epochs, rows.mean(0), color=colour, lw=1.4, label=data)
             axis.fill_between(epochs, rows.min(0), rows.max(0), color=colour, alpha=0.15, lw=0)
-        axis.set(title=title, xscale="log", ylim=(0, None), xlabel="epoch")
-        axis.label_outer()
+        axis.set(title=title, ylim=(0, None))
+        studies.epoch_axis(axis, max(r["epochs"] for r in runs))
     studies.legend(figure, axes.flat[0])
 
 
@@ -66,8 +66,7 @@ def main(argv=None):
                        [[data, ", ".join(map(str, f["epochs"])),
                          *(f"{f[a]:.3f} to {f[b]:.3f}" for a, b in zip(ends[::2], ends[1::2])),
                          f"{100 * f['share_of_rises']:.0f} %"] for data, f in table.items()])
-    common.picture(args, lambda figure, axes: draw(figure, axes, store.runs), height=6.2, nrows=2, ncols=3,
-                   sharex=True)
+    common.picture(args, lambda figure, axes: draw(figure, axes, store.runs), height=6, nrows=2, ncols=3)
     return 0
 
 

@@ -4,8 +4,8 @@
     python experiments/fuzz_loader.py --quick              # 600
     python experiments/fuzz_loader.py --files A.ts B.arff  # of these files too
 
-The seeds are the bundled BasicMotions (`.arff`), the same numbers as `.ts`, a cut with unequal lengths and missing values,
-and a univariate `.arff`. Mutation k of a run is a function of (seed, k) alone.
+The seeds are the bundled BasicMotions (`.arff`), the same numbers as `.ts`, a cut with unequal lengths and missing
+values, and a univariate `.arff`. Mutation k of a run is a function of (seed, k) alone.
 """
 
 import argparse
@@ -26,8 +26,9 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 from uea_loader import DataError, load  # noqa: E402
 
-JUNK = [b"?", b"NaN", b"inf", b"1e999", b"-", b".", b"e", b"\0", b"\xff", b"'", b'"', b"\\n", b"\\", b",", b":", b"\n", b"\r\n", b" ", b"\t",
-        b"@data\n", b"@end", b"{", b"1_0", b"9" * 400, b"," * 400, b":" * 400, b"1," * 5000, b"1:" * 5000, b"@attribute a relational\n"]
+JUNK = [b"?", b"NaN", b"inf", b"1e999", b"-", b".", b"e", b"\0", b"\xff", b"'", b'"', b"\\n", b"\\", b",", b":", b"\n",
+        b"\r\n", b" ", b"\t", b"@data\n", b"@end", b"{", b"1_0", b"9" * 400, b"," * 400, b":" * 400, b"1," * 5000,
+        b"1:" * 5000, b"@attribute a relational\n"]
 
 
 def seeds(extra=()):
@@ -35,7 +36,8 @@ def seeds(extra=()):
     arff = (ROOT / "data" / "BasicMotions" / "BasicMotions_TRAIN.arff").read_bytes()
     head, body = arff.split(b"@data\n")
     rows = [line.rpartition(b",") for line in body.splitlines()]
-    ts_head = b"@problemName B\n@timeStamps false\n@univariate false\n@classLabel true Standing Running Walking Badminton\n@data\n"
+    ts_head = (b"@problemName B\n@timeStamps false\n@univariate false\n"
+               b"@classLabel true Standing Running Walking Badminton\n@data\n")
     bags = [bag.strip(b"'").replace(b"\\n", b":") for bag, _, _ in rows]
     ts = ts_head + b"\n".join(bag + b":" + label for bag, (_, _, label) in zip(bags, rows))
     short = [b":".join(b",".join(c.split(b",")[:10 + i]) for c in bag.split(b":")) for i, bag in enumerate(bags)]
@@ -123,9 +125,9 @@ def outcome(path):
     except Exception as e:
         return f"{type(e).__name__}: {str(e)[:100]}"
     X, y = d.X, d.y
-    sound = (isinstance(X, np.ndarray) and X.dtype == np.float32 and X.ndim == 3 and X.size > 0 and not np.isinf(X).any()
-             and not np.isnan(X).all() and d.X.flags.c_contiguous
-             and (y is None or y.dtype == np.int64 and y.shape == X.shape[:1] and y.min() >= 0 and y.max() < len(d.classes)))
+    sound = (isinstance(X, np.ndarray) and X.dtype == np.float32 and X.ndim == 3 and X.size > 0
+             and not np.isinf(X).any() and not np.isnan(X).all()
+             and (y is None or y.dtype == np.int64 and y.shape == X.shape[:1] and {*y} <= {*range(len(d.classes))}))
     if not sound:
         return "unsound array"
     return "loaded without labels" if y is None else "loaded, some values missing" if np.isnan(X).any() else "loaded"

@@ -49,10 +49,11 @@ def draw(figure, axes, runs, table):
         if f["agreement"] is not None:
             axes[2].errorbar(f["agreement"], f["ACC"], yerr=f["std"], fmt=studies.MARKERS[k % 8], color=colour,
                              markersize=7, elinewidth=1)
-    axes[0].set(title="Labels changed since the last epoch", xlabel="epoch", xscale="log", ylim=(0, None),
-                ylabel="share of samples")
-    axes[1].set(title="Agreement with the last epoch", xlabel="epoch", xscale="log", ylim=(None, 1.02), ylabel="ARI")
-    axes[2].set(title="Agreement between seeds", xlabel="mean pairwise ARI of the seeds' labelings", ylabel="ACC",
+    for axis in axes[:2]:
+        studies.epoch_axis(axis, max(r["epochs"] for r in runs))
+    axes[0].set(title="Labels changed in an epoch", ylim=(0, None), ylabel="share of samples")
+    axes[1].set(title="Agreement with the epoch before", ylim=(None, 1.02), ylabel="ARI")
+    axes[2].set(title="Agreement between seeds", xlabel="mean pairwise ARI of the seeds", ylabel="ACC",
                 xlim=(0, 1.03), ylim=(0, 1.03))
     studies.legend(figure, axes[0])
 
@@ -73,7 +74,7 @@ def main(argv=None):
                          ", ".join(map(str, f["settled_at"])), ", ".join(map(str, f["epochs"])), number(f["ACC"])]
                         for data, f in table.items()])
     print(f"\ncorrelation of the seeds' agreement with ACC over {len(table)} data sets: {number(together)}")
-    common.picture(args, lambda figure, axes: draw(figure, axes, store.runs, table), height=4, width=11, ncols=3)
+    common.picture(args, lambda figure, axes: draw(figure, axes, store.runs, table), height=3.9, width=10, ncols=3)
     return 0
 
 

@@ -41,13 +41,17 @@ def average(table):
 
 
 def show(table, metrics=("ACC", "NMI"), title=""):
-    """Print {data: {variant: {metric: cell}}} once a metric, with the mean of the data sets as the last row."""
-    names, mean = methods(table), average(table)["cells"]
+    """Print {data: {variant: {metric: cell}}} once a metric, with the mean of the data sets as the last entry.
+
+    A line a data set; with many variants a line a variant.
+    """
+    variants, lines = methods(table), {**table, **({"mean": average(table)["cells"]} if len(table) > 1 else {})}
     for metric in metrics:
-        rows = [[data, *(common.cell(row.get(v, {}).get(metric)) for v in names)] for data, row in table.items()]
-        if len(rows) > 1:
-            rows.append(["mean", *(common.cell(mean.get(v, {}).get(metric), std=False) for v in names)])
-        common.print_table([metric, *names], rows, title)
+        rows = [[data, *(common.cell(row.get(v, {}).get(metric)) for v in variants)] for data, row in lines.items()]
+        rows = [[metric, *variants], *rows]
+        if len(variants) > 6:
+            rows = list(zip(*rows))
+        common.print_table(rows[0], rows[1:], title)
 
 
 def paired(runs, control, metric="ACC"):
@@ -139,6 +143,19 @@ def curves(figure, axes, table, values, metrics, xlabel, current=None):
             at = [(x, mean[v][metric]["mean"]) for v, x in values.items() if metric in mean.get(v, {})]
             axis.plot(*zip(*at), color="black", lw=3, label="mean")
         if current is not None:
-            axis.axvline(current, color="#888888", lw=1, ls="--", label="default", zorder=0)
+            axis.axvline(current, color="#444444", lw=1.2, ls="--", label="default", zorder=1)
         axis.set(xlabel=xlabel, ylabel=metric if metric != "kept" else "share of values kept")
     legend(figure, axes[0])
+
+
+def log_axis(axis, ticks):
+    """A logarithmic x-axis with these ticks, written as plain numbers."""
+    axis.set_xscale("log")
+    axis.set_xticks(ticks, [f"{t:g}" for t in ticks])
+    axis.minorticks_off()
+
+
+def epoch_axis(axis, epochs):
+    """A logarithmic axis of 1 to `epochs`."""
+    log_axis(axis, [t for t in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000) if t <= epochs])
+    axis.set_xlabel("epoch")

@@ -25,8 +25,9 @@ def draw(figure, axes, table, values, defaults):
     """One panel an option: ACC over its values, on a logarithmic axis."""
     for axis, (option, row) in zip(axes, values.items()):
         studies.curves(figure, [axis], table, row, ["ACC"], option, defaults[option])
-        axis.set(xscale="log", xlabel={"tau": "temperature tau", "alpha": "alpha (weight of intra)",
-                                       "beta": "beta (weight of inter)"}[option])
+        studies.log_axis(axis, list(row.values()))
+        axis.set(xlabel={"tau": "temperature tau", "alpha": "alpha, weight of intra",
+                         "beta": "beta, weight of inter"}[option])
 
 
 def main(argv=None):

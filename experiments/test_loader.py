@@ -77,9 +77,10 @@ def test_fuzz_sees_what_it_should(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("body", [
     b"@dimensions 99999999999\n@seriesLength 99999999999\n@classLabel true a\n@data\n1:a\n",   # believed by nobody
-    b"@classLabel true a\n@data\n" + b"1:a\n" * 20_000 + b"1," * 50_000 + b"1:a\n",            # 4 GB of padding
-    b"@classLabel true a\n@data\n1" + b" " * 500_000 + b"1:a\n",                               # blanks: no regex blow-up
-    b"@classLabel true a\n@data\n" + b"-" * 2_000_000 + b":a\n", b"@classLabel true a\n@data\n" + b":" * 200_000 + b"a\n",
+    b"@classLabel true a\n@data\n" + b"1:a\n" * 20_000 + b"1," * 50_000 + b"1:a\n",   # 4 GB of padding
+    b"@classLabel true a\n@data\n1" + b" " * 500_000 + b"1:a\n",                # blanks: no regex blow-up
+    b"@classLabel true a\n@data\n" + b"-" * 2_000_000 + b":a\n",
+    b"@classLabel true a\n@data\n" + b":" * 200_000 + b"a\n",
     b"@classLabel true " + b"'\\" * 100_000 + b"\n@data\n1:a\n"])
 def test_hostile_files_stay_within_memory(tmp_path, body):
     (tmp_path / "h.ts").write_bytes(body)
@@ -108,6 +109,8 @@ def test_two_long_records_are_cut_into_pieces_and_named_by_line(tmp_path, monkey
     lines[3] = lines[3].replace(",", ",x", 250)
     (tmp_path / "x.ts").write_text(TS + "\n".join(lines))
     assert "x.ts:9: 'x" in one_line(lambda: load(tmp_path / "x.ts"))
+    (tmp_path / "x.ts").write_text(TS + "1:2:a\n" * 3 + ",x".join(lines[0].rsplit(",", 1)))   # at the end of a long one
+    assert "x.ts:9: 'x" in one_line(lambda: load(tmp_path / "x.ts"))
     (tmp_path / "x.ts").write_text(TS + "1" * 999 + ":a\n")
     assert "x.ts:6: " in one_line(lambda: load(tmp_path / "x.ts"))
 
@@ -121,9 +124,25 @@ def test_npz(tmp_path):
     assert np.array_equal(d.X, X) and d.X.dtype == np.float32 and d.y.tolist() == [1, 0] and d.classes == ["b", "k"]
     assert load(str(tmp_path / "b.npz")).X.shape == (2, 3, 1) and load(tmp_path / "b.npz").y is None
     (tmp_path / "d.npz").write_bytes(b"no zip")
-    for name in "cd":
-        with pytest.raises(DataError):
-            load(tmp_path / f"{name}.npz")
+    np.savez(tmp_path / "e.npz", X=np.array([Mine()], dtype=object))
+    for name in "cde":
+        one_line(lambda: load(tmp_path / f"{name}.npz"))
+    assert not (tmp_path / "unpickled").exists()
+
+
+class Mine:
+    """Unpickling one leaves a trace."""
+
+    def __reduce__(self):
+        return Path.touch, (Path("unpickled"),)
+
+
+def test_no_memory_is_one_line(tmp_path, monkeypatch):
+    def parse(*args):
+        raise MemoryError
+    monkeypatch.setattr(uea_loader, "parse", parse)
+    (tmp_path / "x.ts").write_text(TS + "1:a\n")
+    assert "memory" in one_line(lambda: load(tmp_path / "x.ts"))
 
 
 def test_binary_copy_is_checked_and_never_trusted_when_broken(tmp_path, monkeypatch):
@@ -136,7 +155,8 @@ def test_binary_copy_is_checked_and_never_trusted_when_broken(tmp_path, monkeypa
     again = load(tmp_path / "x.ts")
     assert np.array_equal(first.X, again.X, equal_nan=True) and again.y.tolist() == [1, 0] and again.X.flags.writeable
     monkeypatch.setattr(uea_loader, "parse", uea_text.parse)
-    for broken in (whole[:-3], whole[:20], b"", whole[:-1] + bytes([whole[-1] ^ 1]), whole.replace(b'"a"', b'"b"'), b"\0" * 99):
+    flipped = whole[:-1] + bytes([whole[-1] ^ 1])
+    for broken in (whole[:-3], whole[:20], b"", flipped, whole.replace(b'"a"', b'"b"'), b"\0" * 99):
         copy.write_bytes(broken)
         assert np.array_equal(load(tmp_path / "x.ts").X, first.X, equal_nan=True) and copy.read_bytes() == whole
     stat = os.stat(tmp_path / "x.ts")
@@ -298,7 +318,8 @@ def test_no_server_and_no_network_name(serve, cache, tmp_path, monkeypatch):
 
 def test_names_with_a_path_ask_no_server(serve, tmp_path):
     asked = serve(send(ts_zip()))
-    for name in ("../Epilepsy", "a/Epilepsy", "/Epilepsy", "..", "", "Epilepsy/..", "..\\Epilepsy", "Epilepsy\0", "Epilepsi", "x" * 300):
+    for name in ("../Epilepsy", "a/Epilepsy", "/Epilepsy", "..", "", "Epilepsy/..", "..\\Epilepsy", "Epilepsy\0",
+                 "Epilepsi", "x" * 300):
         one_line(lambda: load(name))
     assert asked == []
 

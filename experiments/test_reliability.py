@@ -181,6 +181,27 @@ def test_a_damaged_file_is_noticed_and_made_again(tmp_path, whole, monkeypatch, 
     assert capsys.readouterr().err.count("is damaged") == 2
 
 
+def test_the_last_epoch_is_reported_and_the_best_kept_apart(tmp_path):
+    rng = np.random.default_rng(0)
+    noise, y = rng.normal(size=(30, 10, 2)).astype(np.float32), rng.integers(0, 3, 30)  # no clusters: epochs differ
+    np.savez(tmp_path / "noise.npz", X=noise, y=y)
+    command = ["--data", str(tmp_path / "noise.npz"), "--out", str(tmp_path / "run"), "--epochs", "4", "--lr", "0.05"]
+    assert train.main([*command, "--seeds", "0", "1", "--oracle", "--quiet"]) == 0
+    found = reliability.contents(tmp_path / "run")
+    columns = list(zip(*(line.split(",") for line in found["labels.csv"].split())))
+    gaps = []
+    for seed in (0, 1):
+        epochs = []
+        model = EMTC(len(set(y)), epochs=4, lr=0.05, seed=seed)
+        model.fit(noise, on_epoch=lambda m, r, epochs=epochs: epochs.append(accuracy(y, m.labels_)))
+        last, best = accuracy(y, model.labels_), max([*epochs, accuracy(y, model.labels_)])
+        assert found["results.json"]["per_seed"][seed]["ACC"] == last
+        assert found["results.json"]["oracle"]["per_seed"][seed]["ACC"] == best
+        assert columns[2 + seed] == (f"seed_{seed}", *map(str, model.labels_))
+        gaps.append(best - last)
+    assert columns[2][1:] != columns[3][1:] and max(gaps) > 0  # otherwise this test shows nothing
+
+
 # ---------------------------------------------------------------- disks
 
 def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch, capsys):

@@ -12,6 +12,13 @@ import studies
 VIEWS = (1, 2, 3, 4, 5)
 
 
+def draw(figure, axes, table, default):
+    """ACC and NMI against the number of views."""
+    studies.curves(figure, axes, table, {str(V): V for V in VIEWS}, ("ACC", "NMI"), "number of views V", default)
+    for axis in axes:
+        axis.set_xticks(VIEWS)
+
+
 def main(argv=None):
     """Train, print, save, draw; returns 0."""
     args = common.arguments("views", __doc__, argv, data=common.STUDY)
@@ -19,9 +26,7 @@ def main(argv=None):
     variants = {str(V): {"n_views": V} if V > 1 else {"drop": ("mev",)} for V in VIEWS}
     store, default = studies.fill(args, variants), recorded.defaults()["n_views"]
     table = studies.finish(store, control=str(default), metrics=(*common.METRICS, "kept", "parameters"))
-    common.picture(args, lambda figure, axes: studies.curves(
-        figure, axes, table, {v: int(v) for v in variants}, ("ACC", "NMI"), "number of views V", default), ncols=2,
-        height=4.2)
+    common.picture(args, lambda figure, axes: draw(figure, axes, table, default), ncols=2, height=4.2)
     return 0
 
 
