@@ -127,10 +127,11 @@ def cell(records, data, run, key):
 
 def table(records, title, sets, columns):
     """A markdown table; columns are (head, run, key)."""
-    lines = [f"**{title}**", "", "| data | " + " | ".join(c[0] for c in columns) + " |",
+    lines = [f"**{title}**", "", "| data (seeds) | " + " | ".join(c[0] for c in columns) + " |",
              "|---" * (len(columns) + 1) + "|"]
     for data in sets:
-        lines.append(f"| {data} | " + " | ".join(cell(records, data, *c[1:]) for c in columns) + " |")
+        n = sum(r["data"] == data for r in records)
+        lines.append(f"| {data} ({n}) | " + " | ".join(cell(records, data, *c[1:]) for c in columns) + " |")
     return lines + [""]
 
 
@@ -180,9 +181,7 @@ def print_tables(records):
         mine = [r for r in records if r["method"] == method]
         sets = list(dict.fromkeys(r["data"] for r in mine))
         if mine:
-            seeds = sorted({r["seed"] for r in mine})
-            print(f"Mean ± standard deviation over seeds {', '.join(map(str, seeds))}; "
-                  f"about {STEPS[method]} steps; last epoch.\n")
+            print(f"Mean ± standard deviation over seeds; about {STEPS[method]} steps; last epoch.\n")
             print("\n".join(build(mine, sets)))
 
 
