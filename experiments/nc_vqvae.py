@@ -121,12 +121,13 @@ def table():
     seeds = sorted({int(key.split("/")[2]) for key in runs})
     value = lambda name, variant, seed, column: runs.get(f"{name}/{variant}/{seed}", {}).get(column)
     print(f"Settings {content['settings']}, seeds {seeds}\n")
-    print(f"| data | variant | {' | '.join(COLUMNS.values())} |")
-    print(f"|---|---|{'---|' * len(COLUMNS)}")
+    print(f"| data | variant | seeds | {' | '.join(COLUMNS.values())} |")
+    print(f"|---|---|---|{'---|' * len(COLUMNS)}")
     for name in names:
         for variant in (*VARIANTS, "real"):
             cells = [cell([value(name, variant, s, c) for s in seeds]) for c in COLUMNS]
-            print(f"| {name} | {variant} | {' | '.join(cells)} |")
+            n_seeds = sum(f"{name}/{variant}/{s}" in runs for s in seeds)
+            print(f"| {name} | {variant} | {n_seeds} | {' | '.join(cells)} |")
     print(f"\n| better than plain VQVAE | {' | '.join(COLUMNS.values())} |")
     print(f"|---|{'---|' * len(COLUMNS)}")
     for variant in ("Barlow, slice", "VIbCReg, warp"):

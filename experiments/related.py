@@ -2,7 +2,8 @@
 
     python experiments/related.py             all of it; resumes where results/related.json ends
     python experiments/related.py --quick     one data set, one seed, few steps; saves nothing
-    python experiments/related.py --table     the tables of related/README.md
+    python experiments/related.py --table     prints the tables of related/README.md
+    python experiments/related.py --readme    puts them there
 
 Every model is trained on the TRAIN split without labels for the same number of steps, taken at its
 last epoch, and judged on the TEST split: k-means on the test representation (ACC, NMI, ARI),
@@ -176,13 +177,22 @@ def mug_tables(records, sets):
                          ("masked-query, trained", "masked-query spearman both", "hit")])
 
 
-def print_tables(records):
+def tables(records):
+    """All tables of both methods as one markdown text."""
+    lines = []
     for method, build in (("simmtm", simmtm_tables), ("mug", mug_tables)):
         mine = [r for r in records if r["method"] == method]
-        sets = list(dict.fromkeys(r["data"] for r in mine))
         if mine:
-            print(f"Mean ± standard deviation over seeds; about {STEPS[method]} steps; last epoch.\n")
-            print("\n".join(build(mine, sets)))
+            lines += [f"Mean ± standard deviation over seeds; about {STEPS[method]} steps; last epoch.", ""]
+            lines += build(mine, list(dict.fromkeys(r["data"] for r in mine)))
+    return "\n".join(lines).strip()
+
+
+def into_readme(text, path=ROOT / "related" / "README.md"):
+    """Put the tables between the two markers of related/README.md."""
+    begin, end = "<!-- related.json: begin -->\n", "\n<!-- related.json: end -->"
+    head, rest = path.read_text().split(begin)
+    path.write_text(head + begin + text + end + rest.split(end)[1])
 
 
 def main():
@@ -194,10 +204,13 @@ def main():
     p.add_argument("--out", type=Path, default=ROOT / "results" / "related.json")
     p.add_argument("--quick", action="store_true", help="BasicMotions, seed 0, 4 steps; not saved")
     p.add_argument("--table", action="store_true", help="print the tables of --out and stop")
+    p.add_argument("--readme", action="store_true", help="put them into related/README.md and stop")
     args = p.parse_args()
     records = json.loads(args.out.read_text()) if args.out.exists() and not args.quick else []
     if args.table:
-        return print_tables(records)
+        return print(tables(records))
+    if args.readme:
+        return into_readme(tables(records))
     if args.quick:
         args.data, args.seeds = ["BasicMotions"], [0]
     done = {(r["method"], r["data"], r["seed"]) for r in records}

@@ -302,7 +302,7 @@ def test_a_run_is_trained_once(tmp_path, monkeypatch):
               recorded.run(args, toy(seed=1), 0)]
     assert len(list((tmp_path / "cache").glob("*.json"))) == 5
     assert (tmp_path / "cache" / ".gitignore").read_text() == "*\n"
-    monkeypatch.setattr(recorded, "EMTC", None)
+    monkeypatch.setattr(recorded, "_train", None)
     assert recorded.run(args, data, 0) == recorded.run(args, data, 0, tau=recorded.defaults()["tau"]) == first
     assert others[1]["epochs"] == 2 and others[0]["labels"] is not None
     with pytest.raises(TypeError):                                 # a new setting would have to be trained

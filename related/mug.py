@@ -4,9 +4,9 @@ A transformer over timestamps gives the fine view, a convolution over segments o
 the coarse view; a cross-granularity transformer lets each timestamp look at the segments. The
 training task is retrieval: a query made from the fine view must find its own series in the batch.
 
-There is NO published code, and the paper's equations were not at hand: this is our reading of the
-prose in ../shared/seeds/004, as fixed in ../shared/reference/RELATED.md, sections 3.1 to 3.4.
-Eqs. (1) to (9) are numbered here, not in the paper. What the prose leaves open, and our reading:
+No published code is known, and the paper's equations were not at hand: this is OUR READING of the
+prose in seed document 004. Eqs. (M1) to (M9) are numbered here, not in the paper. What the prose
+leaves open, and our reading:
 
     what is ranked        the d coordinates of two vectors (it could be the batch)
     candidates            fused vectors m_j (they could be the coarse c_j)
@@ -17,7 +17,7 @@ Eqs. (1) to (9) are numbered here, not in the paper. What the prose leaves open,
     segment lengths, d, layers, epochs: unknown; chosen here
 
 Reading "A", the default, takes query and candidate from one and the same input: the residual path
-carries the query into its own candidate, and the task is nearly solved before training. The
+carries the query into its own candidate, and the task is partly solved before training. The
 reading "masked-query" is OUR DEVIATION, not the paper's: the query comes from a masked copy.
 
     python related/mug.py --data BasicMotions
@@ -44,14 +44,14 @@ def soft_rank(v, temperature=0.1):
     """
     v = (v - v.mean(-1, keepdim=True)) / (v.std(-1, keepdim=True, correction=0) + 1e-6)
     above = torch.sigmoid((v[..., :, None] - v[..., None, :]) / temperature)  # (..., d, d)
-    return above.sum(-1) + 0.5  # Eq. (6); the sum counts the coordinate itself as one half
+    return above.sum(-1) + 0.5  # Eq. (M6); the sum counts the coordinate itself as one half
 
 
 def spearman(a, b, temperature=0.1):
     """Soft Spearman correlation of each row of a (n, d) with each row of b (m, d): (n, m)."""
     a, b = soft_rank(a, temperature), soft_rank(b, temperature)
     a, b = a - a.mean(1, keepdim=True), b - b.mean(1, keepdim=True)
-    return F.normalize(a, dim=1) @ F.normalize(b, dim=1).T  # Eq. (7)
+    return F.normalize(a, dim=1) @ F.normalize(b, dim=1).T  # Eq. (M7)
 
 
 def retrieval_bce(S):
@@ -61,7 +61,7 @@ def retrieval_bce(S):
     """
     P = ((1 + S) / 2).clamp(1e-6, 1 - 1e-6)  # a perfect correlation must not give infinity
     itself = torch.eye(len(S), dtype=torch.bool, device=S.device)
-    return -(P[itself].log().mean() + (1 - P[~itself]).log().mean()) / 2  # Eq. (8)
+    return -(P[itself].log().mean() + (1 - P[~itself]).log().mean()) / 2  # Eq. (M8)
 
 
 def info_nce(q, m, tau=0.1):
@@ -118,7 +118,7 @@ class FineEncoder(nn.Module):
         B, T, _ = x.shape
         x = F.pad(x, (0, 0, 0, -T % self.patch)).reshape(B, len(self.position), -1)  # (B, L, pD)
         h = math.sqrt(self.position.shape[1]) * self.project(x) + self.position
-        return F.gelu(self.layers(h))  # Eq. (1): (B, L, d)
+        return F.gelu(self.layers(h))  # Eq. (M1): (B, L, d)
 
 
 class CoarseEncoder(nn.Module):
@@ -146,7 +146,7 @@ class CoarseEncoder(nn.Module):
         for length in self.lengths:
             cut = x.unfold(1, length, max(1, length // 2))  # (B, S_length, D, length)
             parts.append(self.embed(cut.flatten(0, 1)).reshape(len(x), cut.shape[1], -1))
-        return torch.cat(parts, 1)  # Eq. (2): (B, S, d)
+        return torch.cat(parts, 1)  # Eq. (M2): (B, S, d)
 
 
 class Network(nn.Module):
@@ -174,11 +174,11 @@ class Network(nn.Module):
             query = key = self.coarse(x)  # (B, S, d)
         if self.fine is not None:
             h = self.fine(x)  # (B, L, d)
-            query = self.norm_fuse(h + self.fuse(h, h))  # Eq. (3): the fine-grained fusion
+            query = self.norm_fuse(h + self.fuse(h, h))  # Eq. (M3): the fine-grained fusion
             key = query if self.coarse is None else key
-        h = self.norm_cross(query + self.cross(query, key))  # Eq. (4): Q fine, K = V coarse
+        h = self.norm_cross(query + self.cross(query, key))  # Eq. (M4): Q fine, K = V coarse
         h = self.norm_ffn(h + self.ffn(h))
-        return query.mean(1), h.mean(1)  # Eq. (5): q and m
+        return query.mean(1), h.mean(1)  # Eq. (M5): q and m
 
 
 class MUG(Estimator):
@@ -219,7 +219,7 @@ class MUG(Estimator):
     def _parts(self, net, x, generator):
         q, m = self._pair(net, x, generator)
         S = spearman(q, m)  # (B, B)
-        loss = retrieval_bce(S) if self.objective == "spearman" else info_nce(q, m)  # Eq. (9)
+        loss = retrieval_bce(S) if self.objective == "spearman" else info_nce(q, m)  # Eq. (M9)
         itself = torch.arange(len(x), device=x.device)
         return {"loss": loss, "hit": (S.argmax(1) == itself).float().mean()}
 

@@ -5,9 +5,9 @@ sum of ALL OTHER rows of the batch (its own copies, the other originals and thei
 weights are similarities that a contrastive loss shapes. Masking one copy destroys the temporal
 variation; several copies together still show it.
 
-The paper's full text was not at hand. Written from ../shared/seeds/003 (its text) and the notes
-on the published code (thuml/SimMTM @169513be) in ../shared/reference/RELATED.md, sections 1.1 to
-1.5; "Eq. (n)" are the numbers of that list, uncertain as the paper's own. No code is copied.
+The paper's full text was not at hand. Written from seed document 003 and from notes on the
+published code (thuml/SimMTM @169513be); "Eq. (S1)" to "(S8)" are the notes' numbers, which may not be the
+paper's own. No code is copied.
 
     python related/simmtm.py --data BasicMotions
 """
@@ -33,7 +33,7 @@ def geometric_mask(n, T, ratio, mean_run, generator):
     if not 0 < ratio < 1 or mean_run < max(1, ratio / (1 - ratio)):
         raise ValueError(f"mask ratio {ratio}, mean run {mean_run}: need 0 < ratio < 1, "
                          "mean run >= 1 and >= ratio / (1 - ratio)")
-    leave_masked = 1 / mean_run  # Eq. (1): the stay in a state is geometric
+    leave_masked = 1 / mean_run  # Eq. (S1): the stay in a state is geometric
     leave_kept = leave_masked * ratio / (1 - ratio)  # so that the stationary share is `ratio`
     u = torch.rand(T, n, generator=generator)
     keep = torch.empty(T, n, dtype=torch.bool)
@@ -59,18 +59,18 @@ def masked_copies(x, M, ratio, mean_run, generator):
 def similarity(s):
     """Cosine similarities of the rows of s (R, p): (R, R) in [-1, 1]."""
     s = F.normalize(s, dim=1)
-    return s @ s.T  # Eq. (3)
+    return s @ s.T  # Eq. (S3)
 
 
 def log_weights(R, tau):
     """log softmax over all rows but the row itself: (R, R), -inf on the diagonal."""
     itself = torch.eye(len(R), dtype=torch.bool, device=R.device)
-    return F.log_softmax((R / tau).masked_fill(itself, -torch.inf), dim=1)  # Eq. (4)
+    return F.log_softmax((R / tau).masked_fill(itself, -torch.inf), dim=1)  # Eq. (S4)
 
 
 def aggregate(log_w, z):
     """Each row as the weighted sum of all other rows: z (R, h, L) -> (R, h, L)."""
-    return torch.einsum("uv,vhl->uhl", log_w.exp(), z)  # Eq. (5)
+    return torch.einsum("uv,vhl->uhl", log_w.exp(), z)  # Eq. (S5)
 
 
 def relatives(rows, B):
@@ -85,7 +85,7 @@ def contrastive_loss(log_w, relative):
     # NOTE(paper): the target is not normalised over the M relatives (as in the published code),
     # so the loss is M ln M, not 0, when all weight is on them evenly. The paper may sum, not average.
     """
-    return -log_w[relative].sum() / len(log_w)  # Eq. (7)
+    return -log_w[relative].sum() / len(log_w)  # Eq. (S7)
 
 
 class Block(nn.Module):
@@ -129,7 +129,7 @@ class Network(nn.Module):
         self.sigma = nn.Parameter(torch.ones(2))
 
     def encode(self, x):
-        return self.encoder(x.transpose(1, 2))  # Eq. (2): (R, T, D) -> (R, h, L')
+        return self.encoder(x.transpose(1, 2))  # Eq. (S2): (R, T, D) -> (R, h, L')
 
     def decode(self, z):
         x = self.decoder(z.transpose(1, 2))  # (R, L', stretch D)
@@ -148,7 +148,7 @@ def balanced(losses, sigma):
     # NOTE(paper): the seed lists three losses and the paper a "dynamically tuned" lambda; the
     # published code has two losses and this formula (not Kendall's ln sigma). Read as the code.
     """
-    return (torch.stack(losses) / (2 * sigma ** 2) + torch.log1p(sigma ** 2)).sum()  # Eq. (8)
+    return (torch.stack(losses) / (2 * sigma ** 2) + torch.log1p(sigma ** 2)).sum()  # Eq. (S8)
 
 
 class SimMTM(Estimator):
@@ -160,7 +160,7 @@ class SimMTM(Estimator):
     mean_run   mean length of a masked run, in steps
     tau        temperature of the weights
 
-    history_ has: loss, rec (mean squared error of the originals, in z-scored units), con (Eq. 7),
+    history_ has: loss, rec (mean squared error of the originals, in z-scored units), con (Eq. S7),
     own (weight that a row gives to its own relatives), and the two sigma.
     """
 
@@ -189,7 +189,7 @@ class SimMTM(Estimator):
         rebuilt, log_w = net(rows, self.tau)
         # NOTE(paper): the originals only. The classification code scores all rows against their
         # own input, so that a masked row must give back its zeros; its forecasting code does not.
-        rec = F.mse_loss(rebuilt[:B], x)  # Eq. (6)
+        rec = F.mse_loss(rebuilt[:B], x)  # Eq. (S6)
         relative = relatives(len(rows), B).to(x.device)
         own = log_w[relative].exp().sum() / len(rows)
         return {"rec": rec, "con": contrastive_loss(log_w, relative), "own": own}

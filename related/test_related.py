@@ -428,7 +428,6 @@ def test_experiment_scores_every_run_of_a_job(experiment, monkeypatch):
     assert len(record["runs"]) == 12  # raw, three untrained, eight readings of MUG
 
 
-def test_readme_holds_what_the_table_command_prints(experiment, capsys):
-    experiment.print_tables(json.loads((ROOT / "results" / "related.json").read_text()))
-    out = capsys.readouterr().out.strip()
-    assert out and out in (ROOT / "related" / "README.md").read_text()
+def test_readme_holds_the_tables_of_the_results_file(experiment):
+    text = experiment.tables(json.loads((ROOT / "results" / "related.json").read_text()))
+    assert text and text in (ROOT / "related" / "README.md").read_text()
