@@ -66,10 +66,11 @@ def test_eq1_each_variate_is_encoded_alone():
     assert torch.equal(a[:, [0, 2]], b[:, [0, 2]]) and not torch.allclose(a[:, 1], b[:, 1])
 
 
-def test_eq2_attention_by_loops():
+@pytest.mark.parametrize("max_keys, step", [(None, 1), (7, 1), (3, 3)])
+def test_eq2_attention_by_loops(max_keys, step):
     torch.manual_seed(1)
-    net, (B, D, T), h = emtc.Importance(2), (2, 2, 7), 4
-    x = torch.randn(B, D, T)
+    net, (B, D, T), h = emtc.Importance(2, max_keys=max_keys).double(), (2, 2, 7), 4
+    x = torch.randn(B, D, T).double()
     seen = torch.rand(B, D, T) > 0.3
     seen[0] = True
     x = x * seen
@@ -77,15 +78,23 @@ def test_eq2_attention_by_loops():
     Z = torch.relu(net.f1(x)) * seen.repeat_interleave(h, 1)
     Z = net.f2(Z).view(B, D, h, T)
     for b, d in itertools.product(range(B), range(D)):
-        z, keys = Z[b, d].T, [t for t in range(T) if seen[b, d, t]]
+        z, keys = Z[b, d].T, [t for t in range(0, T, step) if seen[b, d, t]]
         score = []
         for t in range(T):
             a = torch.stack([net.Q(z[t]) @ net.K(z[u]) / h ** 0.5 for u in keys]).exp()
             score.append(sum(w * net.s(z[u]) for w, u in zip(a / a.sum(), keys)))
         score = torch.stack(score)[:, 0]
-        own = score[keys]
+        own = score[seen[b, d]]
         want = torch.sigmoid((own - own.mean()) / own.std(correction=0))
-        assert torch.allclose(S[b, d, keys], want, atol=1e-3)
+        assert torch.allclose(S[b, d, seen[b, d]], want, atol=1e-4)
+
+
+def test_importance_is_more_than_rounding():
+    """S is standardised over t, which would also blow up the rounding of a score that hardly varies."""
+    torch.manual_seed(0)
+    net, x = emtc.Importance(4), torch.randn(8, 4, 50)
+    seen = torch.ones_like(x, dtype=torch.bool)
+    assert torch.allclose(net(x, seen), copy.deepcopy(net).double()(x.double(), seen).float(), atol=1e-3)
 
 
 def test_eq3_threshold_is_variate_wise_and_never_masks_a_series_away():
@@ -97,12 +106,31 @@ def test_eq3_threshold_is_variate_wise_and_never_masks_a_series_away():
     assert not emtc.threshold(S, torch.zeros_like(seen), 0.0).any()
 
 
+def test_training_ends_once_the_labels_have_settled():
+    def after(changes, patience=3):
+        model = EMTC(2, patience=patience)
+        model.history_ = [{"label_change": c} for c in changes]
+        return model._converged()
+    assert after([.5, .01, 0, .01]) and not after([0, .011, 0]) and not after([0, 0]) and after([0], patience=1)
+    model = fitted(toy(N=30), epochs=200, patience=4)
+    changes = [r["label_change"] for r in model.history_]
+    assert len(changes) < 200 and max(changes[-4:]) <= .01 and not (len(changes) > 4 and max(changes[-5:-1]) <= .01)
+
+
 def test_mask_is_hard_forward_and_soft_backward():
     M, S = torch.rand(2, 3, 4) > 0.5, torch.rand(2, 3, 4, requires_grad=True)
     keep = emtc.straight_through(M, S)
     assert torch.equal(keep, M.float())
     (keep * torch.arange(24.0).view(2, 3, 4)).sum().backward()
     assert torch.equal(S.grad, torch.arange(24.0).view(2, 3, 4))
+
+
+def test_first_clusters_are_of_the_series_as_observed_the_first_mask_is_random():
+    model = EMTC(2, epochs=0, width=8, keep=0.5)
+    x, seen = model._prepare(toy(), fitting=True)
+    model._begin(x, seen)
+    assert torch.equal(model._bank, model._embed(x, seen, seen)) and 0.4 < model._M.float().mean() < 0.6
+    assert torch.equal(model._M, emtc.static_mask("random", x, seen, 0.5, seed=0))
 
 
 def test_an_epoch_uses_the_mask_of_the_epoch_before(monkeypatch):
@@ -597,6 +625,21 @@ def test_diagnosis_by_hand():
     assert "still changed" in train.diagnosis({0: seed([0, 1], [.1])})[2]
     assert "stayed empty" in train.diagnosis({0: seed([1, 1], [0])})[2]
     assert train.diagnosis({0: seed([0, 1], [])})[:2] == (None, None)
+
+
+@pytest.mark.parametrize("options, split, g, paper", [
+    ([], "test", 4, True), (["--split", "train"], "train", 4, True), (["--clusters", "3"], "test", 3, False),
+    (["--data", str(ROOT / "data/BasicMotions/BasicMotions_TRAIN.arff")], "train", 4, True)])
+def test_the_papers_row_stands_only_beside_the_papers_data(tmp_path, options, split, g, paper):
+    found, _ = run_train(tmp_path, "--seeds", "0", "--epochs", "0", *options)
+    assert (found["split"], found["n_clusters"]) == (split, g)
+    assert (found["paper"] is not None) == (paper and split == "test")
+
+
+def test_numbers_that_blow_up_in_the_last_step_are_an_error(tmp_path, capsys):
+    assert train.main(["--quiet", "--epochs", "1", "--lr", "1e9", "--out", str(tmp_path / "x")]) == 2
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == 1 and "lr" in told[0] and not list((tmp_path / "x").glob("seed_*.npz"))
 
 
 def test_raw_features_loop_twin():

@@ -30,7 +30,7 @@ import emtc
 from kmeans import kmeans
 from metrics import ari, scores
 from run_folder import Run, intact, write, write_json
-from uea_loader import load
+from uea_loader import FORMATS, load
 
 # The paper's Table 1 (N, T, D, classes g) and EMTC's row of its Table 2: mean and std of ACC, of F1.
 PAPER = {
@@ -73,14 +73,16 @@ OPTIONS = {  # parameter -> what --help says; types and defaults are read off th
     "mask": "how the mask is found",
     "keep": "share that the static masks keep",
     "drop": "parts of EMTC to leave out",
-    "patience": "epochs without a changed label after which training stops",
+    "patience": "so many epochs with at most 1 %% of the labels changed in each end the training",
+    "max_keys": "timestamps that each one attends to, Eq. (2); fewer for very long series",
     "device": "auto, cpu, cuda, cuda:1, ...",
 }
 CHOICES = {"mask": emtc.MASKS, "drop": emtc.PARTS}
 EPILOG = f"""
 The run's folder (--out, or runs/<data>; runs/<data>-<method> for the related methods) gets config.json,
-results.json, labels.csv, log.jsonl, and of each seed seed_<s>.npz (embedding, importance, mask,
-labels) and model_seed<s>.pt; checkpoint_seed<s>.pt, renewed after every epoch, goes with its seed's end.
+results.json, labels.csv, log.jsonl, and of each seed seed_<s>.npz (embedding, labels; of EMTC also
+importance and mask). EMTC also leaves model_seed<s>.pt; its checkpoint_seed<s>.pt, renewed after every
+epoch, goes with its seed's end.
 A new run into the folder of an older one renames that to <folder>.1, .2, ...: nothing is
 overwritten. --resume goes on after the last whole epoch, given the same options; if the run is
 finished it prints the table again. On a CPU the numbers are those of a run that never stopped, bit
@@ -139,8 +141,9 @@ def parser():
     add("--model", metavar="FILE", help="a model_seed<s>.pt, for --predict")
     for name, default in defaults(emtc.EMTC).items():
         many = isinstance(default, tuple)
-        kind = str if many else finite if isinstance(default, float) else type(default)
-        shown = "none" if default == () else default
+        kind = (str if many else finite if isinstance(default, float) else int if default is None
+                else type(default))
+        shown = "none" if default in ((), None) else default
         add(flag(name), dest=name, type=kind, choices=CHOICES.get(name), nargs="+" if many else None,
             metavar=None if name in CHOICES else "X", help=f"{OPTIONS[name]}; default {shown}")
     return p
@@ -159,12 +162,17 @@ def method_of(args):
             settings[option] = value
     if args.oracle and args.method != "emtc":
         raise ValueError("--oracle needs the labels of every epoch, which only --method emtc gives")
-    try:
-        where = torch.device("cpu" if settings["device"] == "auto" else settings["device"])
-        torch.zeros(1, device=where).item()
-    except (RuntimeError, AssertionError):
-        raise ValueError(f"--device {settings['device']} is not to be had here; use auto or cpu") from None
+    usable_device(settings["device"])
     return cls, settings
+
+
+def usable_device(name):
+    """`name`, if torch can put something there; "auto" always can."""
+    try:
+        torch.zeros(1, device="cpu" if name == "auto" else name).item()
+    except (RuntimeError, AssertionError):
+        raise ValueError(f"--device {name} is not to be had here; use auto or cpu") from None
+    return name
 
 
 # ------------------------------------------------------------------ fit and score
@@ -232,6 +240,9 @@ def fit_seed(run, cls, settings, data, g, seed, state, args):
         model = cls(g, seed=seed, **settings, on_epoch=lambda record: on_epoch(None, record)).fit(data.X)
     if sys.stdout.isatty() and not args.quiet:
         print()  # the next line is no longer progress
+    found = [getattr(model, name) for name in ("embedding_", "importance_") if hasattr(model, name)]
+    if not all(np.isfinite(values).all() for values in found):
+        raise FloatingPointError(f"seed {seed}: the last step left values that are not finite; try a smaller lr")
     if args.oracle:
         state["oracle"] = better(state["oracle"], len(state["history"]), data.y, model.labels_)
     return model, {**state, "seconds": time.perf_counter() - begun}
@@ -293,7 +304,8 @@ def save_results(run, data, done):
     """Write results.json and labels.csv for the finished seeds; returns what is in results.json."""
     found, config = list(done.values()), run.config
     paper = PAPER.get(data.name, (0,))
-    same = paper[1:3] == data.X.shape[1:]  # a file of that name with other data is not the paper's
+    # Other data of that name, another split or another g are not the paper's.
+    same = (*paper[1:4], "test") == (*data.X.shape[1:], config["n_clusters"], config["split"])
     agreement, moved, verdict = diagnosis(done)
     base = [f["baselines"] or {} for f in found]
     results = {
@@ -369,14 +381,17 @@ def train(args):
     data, g, digest = data_of(args)
     seeds = list(dict.fromkeys(args.seeds))
     cls(g, **settings)  # refuses bad values before anything is written
+    # A file is read as it is: its name says which split it holds, if any does.
+    end = re.search("_(TRAIN|TEST)$", Path(args.data).stem)
+    split = args.split if Path(args.data).suffix.lower() not in FORMATS else end[1].lower() if end else "own"
     name = re.sub(r"[^\w.-]", "_", data.name)
     folder = args.out or os.path.join("runs", name if args.method == "emtc" else f"{name}-{args.method}")
-    config = {"data": data.name, "split": args.split, "data_hash": digest, "shape": data.X.shape,
+    config = {"data": data.name, "split": split, "data_hash": digest, "shape": data.X.shape,
               "n_clusters": g, "method": args.method, "seeds": seeds, "oracle": args.oracle, **settings,
               "torch": torch.__version__, "numpy": np.__version__}
     run = Run(folder, config, args.resume)
     N, T, D = data.X.shape
-    print(f"{data.name}, {args.split} split: {N} series, {T} steps, {D} variates; {g} clusters", flush=True)
+    print(f"{data.name}, {split} split: {N} series, {T} steps, {D} variates; {g} clusters", flush=True)
     try:
         done = run_seeds(run, cls, settings, data, g, seeds, args)
         print_report(save_results(run, data, done), folder)
@@ -387,11 +402,14 @@ def train(args):
 
 def predict(args):
     """Labels of new data, in the order of its samples, by a saved model: CSV to --out or stdout."""
+    other = [flag(name) for name in OPTIONS if name != "device" and getattr(args, name) is not None]
+    if other or args.method != "emtc":
+        raise ValueError(f"{(other or ['--method'])[0]} does not apply to --predict; the model has its settings")
     if args.out and os.path.exists(args.out):
         raise ValueError(f"{args.out} exists; name a new file")
     if os.path.isfile(args.model) and not intact(args.model):
         raise ValueError(f"{args.model} is not a model file, or a damaged one")
-    model = emtc.EMTC.load(args.model)
+    model = emtc.EMTC.load(args.model, usable_device(args.device or "auto"))
     labels = model.predict(load(args.predict, args.split, args.data_dir).X)
     text = table_csv(["sample", "cluster"], enumerate(labels))
     if args.out:
@@ -418,15 +436,21 @@ def main(argv=None):
     argv = sys.argv[1:] if argv is None else argv
     p = parser()
     args = p.parse_args(argv)
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="replace")  # a terminal without "±" is no reason to fail at the end
     if bool(args.predict) != bool(args.model):
         p.error("--predict DATA and --model FILE (a model_seed<s>.pt of a run) go together")
     try:
         list_table1() if args.list else predict(args) if args.predict else train(args)
     except KeyboardInterrupt:
+        if args.predict:
+            return 130
         again = shlex.join(["python", sys.argv[0], *(a for a in argv if a != "--resume"), "--resume"])
         print(f"\ntrain.py: interrupted; go on with: {again}", file=sys.stderr)
         return 130
-    except (ValueError, OSError, MemoryError, torch.OutOfMemoryError) as error:
+    except (ValueError, OSError, MemoryError, RuntimeError) as error:
+        if type(error) is RuntimeError and "memory" not in str(error):  # torch's way to say so on a CPU
+            raise
         print(f"train.py: error: {one_line(error)}", file=sys.stderr)
         return 2
     return 0

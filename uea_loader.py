@@ -254,6 +254,10 @@ def _read_npz(path):
         raise DataError(f"{path}: X is {X.dtype} {X.shape}; it must be numbers of shape (N, T, D)")
     if y is not None and (y.shape != X.shape[:1] or y.dtype.kind not in "fiubU"):
         raise DataError(f"{path}: y is {y.dtype} {y.shape}; it must be integers or strings of shape ({len(X)},)")
+    if y is not None and y.dtype.kind == "f":
+        if not np.isfinite(y).all():
+            raise DataError(f"{path}: y has a missing label")
+        y = np.array([f"{c:g}" for c in y])   # 1.0 is class 1
     with np.errstate(over="ignore"):
         X = np.ascontiguousarray(X.reshape(*X.shape[:2], -1), np.float32)   # (N, T) -> (N, T, 1)
     return Parsed(usable(X, path), None if y is None else [str(c) for c in y.tolist()], [])

@@ -249,6 +249,7 @@ def usable(X, where):
 
 _PAD = b"0" * 31   # a first field to be dropped: every other then has 32 bytes before it
 _P10 = np.array([float(f"1e{k}") for k in range(61)])
+_SHIFT = np.append(1.0, _P10)   # by 1 + the digits after the dot, or by 0
 # Arrays of no dimension: numpy is faster with them than with its scalars.
 _ONE, _DOT, _ZERO, _HIGH, _OVER9 = (np.array(0x0101010101010101 * c, np.uint64) for c in (1, 0x2E, 0x30, 0x80, 0x76))
 _3, _7, _60, _64, _255, _2E, _PLACE = (np.array(c, np.uint64) for c in (3, 7, 60, 64, 255, 0x2E, 0x8070605040302010))
@@ -296,22 +297,23 @@ def _numbers(text):
     stops = b == 44                                                 # , : \n
     stops |= b == 58
     stops |= b == 10
-    e = b | 32 == 101 if b"e" in text or b"E" in text else stops[:0]
-    exponents = np.count_nonzero(e) > len(b) // 500                 # a few are faster one by one
+    exponents = _more_than_few(text, b"e") or _more_than_few(text, b"E")
     if exponents:
-        stops |= e
+        stops |= b | 32 == 101
     at = np.flatnonzero(stops)
     end, start = at[1:], at[:-1] + 1                                # (n,)
     after, first = b[end], b[start]
     minus = first == 45
-    length = end - start - (minus | (first == 43))
-    value, digits, frac, ok = _digits(text, end, length)
+    length = end - start
+    length -= minus | (first == 43)
+    value, digits, place, ok = _digits(text, end, length)
     if exponents:
-        keep = _join_exponents(end, after, minus, length, value, digits, frac, ok)
-        start, end, after, minus, value, frac, ok = (a[keep] for a in (start, end, after, minus, value, frac, ok))
-        value *= _P10[np.maximum(-frac, 0)]
-        np.maximum(frac, 0, out=frac)
-    value /= _P10[frac]
+        keep, power = _join_exponents(end, after, minus, length, value, digits, place, ok)
+        start, end, after, minus, value, ok = (a[keep] for a in (start, end, after, minus, value, ok))
+        value *= _P10[np.maximum(power, 0)]
+        value /= _P10[np.maximum(-power, 0)]
+    else:
+        value /= _SHIFT[place]
     with np.errstate(over="ignore"):
         x = value.astype(np.float32)
         x.view(np.uint32)[:] |= minus.astype(np.uint32) << 31       # the sign bit
@@ -325,23 +327,23 @@ def _numbers(text):
 def _digits(text, end, length):
     """Fields of `length` characters before `end`: digits, with at most one dot among them.
 
-    -> (the digits as one float64, their number, how many follow the dot, whether the field is such), each (n,).
+    -> (the digits as one float64, their number, 1 + how many follow the dot or 0, whether the field is such), each (n,).
     """
     words = _words(text)
     value, digits, place, ok = _eight(words[end - 8], np.minimum(length, 8))
-    frac = np.maximum(place - 1, 0)
     for skip in (8, 16):   # of the longer fields the 8 characters before those, and again
         some = np.flatnonzero(length > skip)
         if len(some) <= FEW:
             ok[some] = False
             break
-        more, count, place, good = _eight(words[end[some] - skip - 8], np.minimum(length[some] - skip, 8))
+        more, count, dot, good = _eight(words[end[some] - skip - 8], np.minimum(length[some] - skip, 8))
         value[some] += more * _P10[digits[some]]
-        ok[some] &= good & ((place == 0) | (digits[some] == skip))   # one dot at most
+        ok[some] &= good & ((dot == 0) | (place[some] == 0))   # one dot at most
         digits[some] += count
-        frac[some] += np.where(place, place - 1 + skip, 0)
-    ok &= (digits > 0) & (length <= 24)
-    return value, digits, frac, ok
+        place[some] += np.where(dot, dot + skip, 0)
+    ok &= digits > 0
+    ok &= length <= 24
+    return value, digits, place, ok
 
 
 def _eight(w, size):
@@ -383,21 +385,32 @@ def _eight(w, size):
     return w.astype(np.float64), count.view(np.int64), dot.view(np.int64), good
 
 
-def _join_exponents(end, after, minus, length, value, digits, frac, ok):
+def _join_exponents(end, after, minus, length, value, digits, place, ok):
     """Mantissa and exponent were read as two fields, with e or E between: put them into the first, in place.
 
-    -> indices of the fields that remain.
+    -> (indices (m,) of the fields that remain, the power of ten of each).
     """
     e = np.flatnonzero(after | 32 == 101)
     x = e + 1
-    power = np.where(minus[x], -value[x], value[x])
+    power = -np.maximum(place - 1, 0)
+    shift = np.where(minus[x], -value[x], value[x])
     ok[e] &= ok[x] & (length[x] == digits[x]) & (digits[x] <= 3) & (after[x] | 32 != 101)
-    ok[e] &= abs(power - frac[e]) <= 60
-    frac[e] -= np.where(ok[e], power, frac[e]).astype(np.int64)
+    ok[e] &= abs(shift + power[e]) <= 60
+    power[e] += np.where(ok[e], shift, 0).astype(np.int64)
     end[e], after[e] = end[x], after[x]
     keep = np.ones(len(end), bool)
     keep[x] = False
-    return np.flatnonzero(keep)
+    keep = np.flatnonzero(keep)
+    return keep, power[keep]
+
+
+def _more_than_few(text, character):
+    at = -1
+    for _ in range(FEW + 1):
+        at = text.find(character, at + 1)
+        if at < 0:
+            return False
+    return True
 
 
 def _words(text):

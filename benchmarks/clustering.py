@@ -12,7 +12,6 @@ import argparse
 import contextlib
 import io
 import os
-import resource
 import signal
 import statistics
 import subprocess
@@ -174,12 +173,13 @@ def kmeans_rows(size, kind, peers, repeats, cores):
 
 def child(N, k, d, max_iter):
     """In a process of its own: print the MB by which k-means raises the peak above what X and torch already take."""
+    from scaling import peak   # Linux's own count: ru_maxrss would begin with the parent's
     rng = np.random.default_rng(0)
     kmeans(rng.standard_normal((500, d), dtype=np.float32), 4)   # libraries and thread pools are there now
     X = rng.standard_normal((N, d), dtype=np.float32)
     before = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     kmeans(X, k, n_init=STARTS, max_iter=max_iter)
-    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before) / 1e6)
+    print((peak() - before) / 1e6)
 
 
 def peak_memory(N, k, d, max_iter=2):

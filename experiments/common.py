@@ -111,7 +111,7 @@ def run_main(main):
 # ---------------------------------------------------------------- data
 
 def found(data_dirs=DATA_DIRS):
-    """Names of the data sets that lie in `data_dirs` with both splits, sorted."""
+    """Names of the data sets that lie in `data_dirs` with a test split, sorted."""
     names = set()
     for folder in data_dirs:
         for file in Path(folder).glob("*/*_TEST.*"):
@@ -213,9 +213,9 @@ class Store:
         if self.path.exists() and args.fresh:
             os.replace(self.path, self.path.with_name(self.path.name + ".old"))
         if self.path.exists():
-            self._resume()
+            self._resume(getattr(args, "quick", False))
 
-    def _resume(self):
+    def _resume(self, quick):
         try:
             old = json.loads(self.path.read_text(encoding="utf-8"))
             then, runs = dict(old["made_with"]), list(old["runs"])
@@ -228,6 +228,9 @@ class Store:
             return
         changed = [f"{key} {then.get(key)} (now {self.made_with.get(key)})"
                    for key in sorted({*then, *self.made_with}) if then.get(key) != self.made_with.get(key)]
+        if changed and quick:  # a first look is worth no question
+            print(f"note: {self.path} was made with {', '.join(changed)}; starting over", file=sys.stderr)
+            return
         if changed:
             raise UserError(f"{self.path} was made with {', '.join(changed)}: "
                             "use those, another --out, or --fresh to start over")

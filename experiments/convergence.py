@@ -1,6 +1,6 @@
 """Does training converge (the paper's Fig. 4)? Each loss term, the share kept and the label changes over the epochs.
 
-The runs are those of table2.py. A run ends early once no label has changed for `patience` epochs.
+The runs are those of table2.py. A run ends once at most 1 % of the labels changed in each of its last `patience` epochs.
 
     python experiments/convergence.py
 """

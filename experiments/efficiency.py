@@ -102,16 +102,19 @@ def draw(axes, table):
     for column, (sweep, parts) in enumerate(table.items()):
         for k, (part, row) in enumerate(parts.items()):
             for axis, name in zip(axes[:, column], ("epoch_seconds", "extra_mib")):
-                if None not in row[name]:
+                at = [(x, v) for x, v in zip(row[sweep], row[name]) if v is not None and v > 0]
+                if at:  # else the system reports no memory, or less than a page
                     power = row[f"{name}_exponent"]
                     label = part + ("" if power is None else f", ~ {sweep}^{power:.1f} in the larger half")
-                    axis.plot(row[sweep], row[name], color=common.COLOURS[k], marker="os"[k], label=label)
+                    axis.plot(*zip(*at), color=common.COLOURS[k], marker="os"[k], label=label)
         other = "T" if sweep == "N" else "N"
         axes[0, column].set_title(f"against {sweep} ({other} = {next(iter(parts.values()))[other][0]}, D = {D})")
         for axis, label in zip(axes[:, column], ("seconds an epoch", "peak memory, MiB more")):
             studies.log_axis(axis, parts["EMTC"][sweep])
-            axis.set(yscale="log", ylabel=label, xlabel={"T": "T, timestamps", "N": "N, samples"}[sweep])
-            axis.legend(fontsize=8)
+            axis.set(ylabel=label, xlabel={"T": "T, timestamps", "N": "N, samples"}[sweep])
+            if axis.lines:
+                axis.set_yscale("log")
+                axis.legend(fontsize=9)
 
 
 def main(argv=None):

@@ -72,7 +72,10 @@ def run(args, dataset, seed, **options):
 
 def _train(dataset, seed, options, half):
     start, rows, before, saved = time.perf_counter(), [], [], [time.perf_counter()]
-    model = EMTC(len(dataset.classes), seed=seed, **options)
+    try:
+        model = EMTC(len(dataset.classes), seed=seed, **options)
+    except ValueError as error:
+        raise common.UserError(str(error)) from None
     state = torch.load(half, weights_only=True) if half.exists() else None
     if state:
         rows, before, start = state["rows"], [np.array(state["labels"])], start - state["seconds"]
@@ -90,7 +93,10 @@ def _train(dataset, seed, options, half):
             os.replace(half.with_suffix(".part"), half)
             saved[0] = now
 
-    model.fit(dataset.X, on_epoch=on_epoch, resume=state and state["fit"])
+    try:
+        model.fit(dataset.X, on_epoch=on_epoch, resume=state and state["fit"])
+    except FloatingPointError as error:
+        raise common.UserError(f"{dataset.name}, seed {seed}: {error}") from None
     seconds = time.perf_counter() - start
     if sys.stderr.isatty():
         print("\r" + " " * 40 + "\r", end="", file=sys.stderr)

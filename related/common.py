@@ -72,19 +72,24 @@ def pick_device(device):
     if str(device) == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        return torch.device(device)
-    except RuntimeError:
-        raise ValueError(f"device {device!r} is unknown; use auto, cpu or cuda") from None
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError):
+        raise ValueError(f"device {device!r} is not to be had here; use auto, cpu or cuda") from None
+    return torch.device(device)
 
 
 def batches(n, batch_size, generator):
-    """A shuffled split of range(n) into ceil(n / batch_size) index tensors of nearly equal size.
+    """A shuffled split of range(n), n >= 2, into index tensors of nearly equal size, at least 2.
 
-    Nearly equal, not full ones and a rest: a rest of one series has no negatives and no batch
-    statistics.
+    Nearly equal, not full ones and a rest: a single series has no negatives and no batch statistics,
+    so that of an odd n in pairs one batch has three.
     """
     order = torch.randperm(n, generator=generator)
-    return torch.tensor_split(order, math.ceil(n / batch_size))
+    return torch.tensor_split(order, n_batches(n, batch_size))
+
+
+def n_batches(n, batch_size):
+    return max(1, min(math.ceil(n / batch_size), n // 2))
 
 
 def train(optimizer, loss_fn, n, epochs, batch_size, generator, on_epoch=None):
@@ -99,7 +104,7 @@ def train(optimizer, loss_fn, n, epochs, batch_size, generator, on_epoch=None):
     Returns a list with one dict per epoch: epoch (from 1), loss, the parts (means over the
     batches) and seconds.
     """
-    steps = max(1, epochs * math.ceil(n / batch_size))
+    steps = max(1, epochs * n_batches(n, batch_size))
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * step / steps)))
     history = []
@@ -178,6 +183,8 @@ class Estimator:
             x = torch.from_numpy(self.scale_(X)).to(self.device_)  # (N, T, D)
             self.history_ = self._train(self.net_, x)
         self.embedding_ = self.transform(X)
+        if not np.isfinite(self.embedding_).all():
+            raise FloatingPointError("the network's output is not finite; lower lr")
         if self.n_clusters is not None:
             self._cluster()
         return self

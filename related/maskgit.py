@@ -7,7 +7,7 @@ guesses all the others at once, keeps the guesses that it is surest of, and asks
 Sources: "Blending Low and High-Level Semantics of Time Series for Better Masked Time Series
 Generation" (arXiv 2408.16613); Chang et al., "MaskGIT" (arXiv 2202.04200); Lee et al.,
 "TimeVQVAE" (arXiv 2303.04743). Their texts were not at hand: equations are numbered here, (P1) to
-(P4), after ../shared/reference/RELATED.md, section 2.2.
+(P4), after notes on the published code.
 
 B series, n tokens each, K codes. Masks are bool, True = keep: `known[b, i]` says that token i of
 series b is visible.

@@ -217,9 +217,10 @@ def test_every_parameter_gets_a_gradient_and_parts_add_up(ssl, augment, D):
 
 def test_reconstruction_falls_and_ssl_pulls_the_views_together():
     X, _ = series(N=16)
-    model = NCVQVAE(epochs=30, lr=3e-3, **SMALL).fit(X)
-    first, last = model.history_[0], model.history_[-1]
-    assert last["rec"] < 0.5 * first["rec"] and last["ssl"] < first["ssl"]
+    runs = [NCVQVAE(epochs=30, lr=3e-3, seed=seed, **SMALL).fit(X).history_ for seed in range(3)]
+    for name in ("rec", "ssl"):  # means, because one batch of so few series says little
+        first, last = (np.mean([[r[name] for r in run[part]] for run in runs]) for part in (slice(5), slice(-10, None)))
+        assert last < 0.7 * first
 
 
 # ---- estimator ----------------------------------------------------------------------------------

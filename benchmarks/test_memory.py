@@ -1,4 +1,4 @@
-"""Guard: the attention of Eq. (2) never stores its T x T weights. Memory only; no time is asserted."""
+"""Guards of the memory bounds: attention never stores its T x T weights, k-means no N x k x d array. No time is asserted."""
 
 import os
 import subprocess
@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from benchmarks import clustering
 
 ROOT = Path(__file__).resolve().parent.parent
 T, LIMIT = 16384, 300  # one T x T matrix of floats is 1024 MB
@@ -30,3 +32,9 @@ def test_attention_memory_is_linear_in_T():
                          env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)})
     assert run.returncode == 0, run.stderr
     assert float(run.stdout) < LIMIT
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="the peak is read from /proc")
+@pytest.mark.parametrize("N, k, d", [(200_000, 50, 64), (20_000, 50, 1000)])
+def test_kmeans_memory_is_bounded(N, k, d):
+    assert clustering.peak_memory(N, k, d) < clustering.MEMORY
