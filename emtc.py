@@ -9,6 +9,7 @@ it. NaN = missing: such an entry is 0 as input, never kept by a mask, and counts
 
 import inspect
 import math
+import numbers
 import os
 import pickle
 
@@ -381,6 +382,8 @@ class EMTC:
 
     def _prepare(self, X, fitting=False):
         """X (N, T, D), NaN = missing -> x (N, D, T) z-scored per variate, missing 0; observed."""
+        if not fitting and not hasattr(self, "_centers"):
+            raise ValueError("this EMTC is not fitted; call fit(X) first")
         X = torch.as_tensor(X)
         if X.ndim != 3 or 0 in X.shape:
             raise ValueError(f"X must be (N, T, D), none of them 0; got {tuple(X.shape)}")
@@ -405,7 +408,7 @@ class EMTC:
 
     def _network(self, D, T):
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
+            torch.default_generator.manual_seed(self.seed)  # torch.manual_seed would reseed GPUs as well
             V = 1 if "mev" in self.drop else self.n_views
             self.net_ = Network(D, T, V, self.width, self.max_keys).to(self._where)
         self._shape, self._rng = (D, T), torch.Generator().manual_seed(self.seed)
@@ -519,20 +522,20 @@ OPTIONS = list(inspect.signature(EMTC).parameters)
 LIMITS = ([(name, 1, 1e9, int) for name in ("n_clusters", "n_views", "batch_size", "width", "patience",
                                              "max_keys")]
           + [(name, 0, 2 ** 62, int) for name in ("epochs", "seed")]
-          + [(name, 0, 1, (int, float)) for name in ("epsilon", "keep")]
-          + [(name, 0, 1e9, (int, float)) for name in ("alpha", "beta", "lr")]
-          + [("tau", 1e-6, 1e9, (int, float))])
+          + [(name, 0, 1, float) for name in ("epsilon", "keep")]
+          + [(name, 0, 1e9, float) for name in ("alpha", "beta", "lr")] + [("tau", 1e-6, 1e9, float)])
 
 
 def check_options(model):
-    """ValueError, one line, for an option of EMTC that cannot be."""
+    """ValueError, one line, for an option of EMTC that cannot be; numpy's numbers become plain ones."""
     for name, low, high, kind in LIMITS:
         value = getattr(model, name)
         if value is None and name == "max_keys":
             continue
-        if not isinstance(value, kind) or not low <= value <= high:
+        if not isinstance(value, numbers.Integral if kind is int else numbers.Real) or not low <= value <= high:
             raise ValueError(f"{name} must be {'a whole number ' * (kind is int)}from {low} to "
                              f"{high:g}; got {value!r}")
+        setattr(model, name, kind(value))
     if model.mask not in MASKS or not set(model.drop) <= set(PARTS):
         raise ValueError(f"mask must be one of {', '.join(MASKS)}, and drop any of "
                          f"{', '.join(PARTS)}; got {model.mask!r} and {model.drop}")

@@ -106,6 +106,19 @@ def test_eq3_threshold_is_variate_wise_and_never_masks_a_series_away():
     assert not emtc.threshold(S, torch.zeros_like(seen), 0.0).any()
 
 
+def test_numpys_numbers_are_options_and_predict_needs_a_fit(tmp_path):
+    model = EMTC(np.int64(2), epsilon=np.float32(0.25), epochs=np.int32(1), width=8, tau=1).fit(toy())
+    assert type(model.n_clusters) is int and model.epsilon == 0.25
+    model.save(tmp_path / "m.pt")
+    assert np.array_equal(EMTC.load(tmp_path / "m.pt").predict(toy()), model.predict(toy()))
+    for use in (EMTC(2).predict, EMTC(2).transform):
+        with pytest.raises(ValueError, match="not fitted"):
+            use(toy())
+    for bad in (dict(epochs=1.5), dict(lr=math.nan), dict(tau=0), dict(max_keys=0), dict(mask="mine")):
+        with pytest.raises(ValueError, match=next(iter(bad))):
+            EMTC(2, **bad)
+
+
 def test_training_ends_once_the_labels_have_settled():
     def after(changes, patience=3):
         model = EMTC(2, patience=patience)

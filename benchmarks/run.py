@@ -46,7 +46,7 @@ def merge(stored, part, row):
 
 def write(path, stored):
     partial = path.with_suffix(".tmp")
-    partial.write_text(json.dumps({"rows": stored}, indent=1) + "\n")
+    partial.write_text(json.dumps({"rows": stored}, indent=1, default=lambda v: v.item()) + "\n")
     os.replace(partial, path)
 
 
