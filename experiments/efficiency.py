@@ -114,7 +114,7 @@ def draw(axes, table):
             axis.set(ylabel=label, xlabel={"T": "T, timestamps", "N": "N, samples"}[sweep])
             if axis.lines:
                 axis.set_yscale("log")
-                axis.legend(fontsize=9)
+                axis.legend(fontsize=8, framealpha=0.6)
 
 
 def main(argv=None):
