@@ -297,7 +297,7 @@ class EMTC:
     def fit(self, X, on_epoch=None, resume=None):
         """Algorithm 1. `on_epoch(model, record)` is called after every epoch, when `labels_`,
         `mask_` etc. are that epoch's; `resume` is a `checkpoint()`, to go on from: on a CPU to the
-        same bits as a run that never stopped. FloatingPointError if a loss is not finite.
+        same bits as a run that never stopped. FloatingPointError if a loss or the end is not finite.
         """
         x, observed = self._prepare(X, fitting=True)
         self._begin(x, observed)                                          # line 1
@@ -309,6 +309,8 @@ class EMTC:
                 on_epoch(self, self.history_[-1])
         self._S, self._M = self._masks(x, observed)
         self._bank = self._embed(x, observed, self._M)
+        if not (self._S.isfinite().all() and self._bank.isfinite().all()):
+            raise FloatingPointError("the last step left values that are not finite; try a smaller lr")
         self._cluster()
         return self
 

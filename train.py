@@ -240,9 +240,6 @@ def fit_seed(run, cls, settings, data, g, seed, state, args):
         model = cls(g, seed=seed, **settings, on_epoch=lambda record: on_epoch(None, record)).fit(data.X)
     if sys.stdout.isatty() and not args.quiet:
         print()  # the next line is no longer progress
-    found = [getattr(model, name) for name in ("embedding_", "importance_") if hasattr(model, name)]
-    if not all(np.isfinite(values).all() for values in found):
-        raise FloatingPointError(f"seed {seed}: the last step left values that are not finite; try a smaller lr")
     if args.oracle:
         state["oracle"] = better(state["oracle"], len(state["history"]), data.y, model.labels_)
     return model, {**state, "seconds": time.perf_counter() - begun}

@@ -8,7 +8,6 @@ defaults otherwise. Inertia is computed here, from the labels alone and in float
 starts the best counts, and the note gives the mean over repeats, each with a seed of its own.
 """
 
-import argparse
 import contextlib
 import io
 import os
@@ -281,13 +280,8 @@ def rows(quick=False, repeats=5):
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--child", type=int, nargs=4, metavar=("N", "K", "D", "ITER"), help=argparse.SUPPRESS)
-    args = parser.parse_args()
-    if args.child:
-        child(*args.child)
-    else:
-        for r in rows(args.quick, args.repeats):
-            print(r, flush=True)
+    if sys.argv[1:2] == ["--child"]:
+        child(*map(int, sys.argv[2:]))
+        sys.exit()
+    from run import show_part
+    show_part(rows, __doc__)

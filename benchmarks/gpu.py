@@ -65,7 +65,7 @@ def rows(device, tiny):
     yield kmeans_row(device, *((2000, 8, 10) if tiny else KMEANS))
     for name, (N, _, T, D, g, batch, keys) in HARD.items():
         for half in (False, True) if keys is None else ():
-            size = (16, 64, 4, 2, 8) if tiny else (N, T, D, 5 if name == "EigenWorms" else g, batch)
+            size = (16, 64, 4, 2, 8) if tiny else (N, T, D, g, batch)
             try:
                 yield epoch_row(device, name, *size, half)
             except RuntimeError as error:  # out of memory, or an operation that a card lacks

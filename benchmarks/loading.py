@@ -6,7 +6,6 @@ numbers as an array. Both are CPU seconds of this process (all are single-thread
 disturbs least; medians. A row holds only if our float32 equals the peer's float64 rounded once, bit for bit.
 """
 
-import argparse
 import os
 import shutil
 import statistics
@@ -155,10 +154,5 @@ def rows(quick=False, repeats=5):
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="a ninth of the PEMS-SF shape")
-    parser.add_argument("--repeats", type=int, default=5)
-    args = parser.parse_args()
-    for r in rows(args.quick, args.repeats):
-        timing = "" if r["ratio"] is None else f"{r['ours_s']*1e3:9.1f} ms {r['peer_s']*1e3:9.1f} ms {r['ratio']:6.1f}x"
-        print(f"{r['what']:48s} {r['peer']:8s} {timing:38s} {r['holds']!s:6s} {r['note']}", flush=True)
+    from run import show_part
+    show_part(rows, __doc__)

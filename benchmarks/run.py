@@ -68,6 +68,16 @@ def line(row):
     return f"{row['what']:50s} {row['peer']:20s} {ratio:>8s} {must:>8s} {holds:>5s}  {row['note']}"
 
 
+def show_part(rows, doc):
+    """The command line of one part: its rows in the same form, nothing written."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="small sizes")
+    parser.add_argument("--repeats", type=int, default=5)
+    args = parser.parse_args()
+    for row in rows(args.quick, args.repeats):
+        print(line(row), flush=True)
+
+
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="small sizes, results only, nothing written")

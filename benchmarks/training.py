@@ -12,7 +12,6 @@ project measured for it on a machine of this kind (two cores, one thread; test s
 So these ratios, unlike all others in benchmarks/, are not of one run.
 """
 
-import argparse
 import json
 import os
 import resource
@@ -110,11 +109,5 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["--child"]:
         child(sys.argv[2], int(sys.argv[3]))
         sys.exit()
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="three epochs, one process, a tenth of the command")
-    parser.add_argument("--repeats", type=int, default=5)
-    args = parser.parse_args()
-    for r in rows(args.quick, args.repeats):
-        timing = "" if r["ours_s"] is None else f"{r['ours_s']:8.3f} s {r['peer_s']:7.2f} s"
-        times = "" if r["ratio"] is None else f"{r['ratio']:6.1f}x"
-        print(f"{r['what']:40s} {r['peer']:16s} {timing:20s} {times:8s} {r['holds']!s:6s} {r['note']}", flush=True)
+    from run import show_part
+    show_part(rows, __doc__)
