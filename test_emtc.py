@@ -677,7 +677,8 @@ def test_options_are_those_of_the_estimator(capsys):
     (["--data", "BasicMotion"], "BasicMotions"), (["--data", "no.ts"], "no.ts"), (["--clusters", "41"], "41"),
     (["--epochs", "-1"], "epochs"), (["--epochs", "few"], "--epochs"), (["--lr", "nan"], "--lr"), (["--tau", "0"], "tau"),
     (["--mask", "mine"], "--mask"), (["--seeds", "-1"], "--seeds"), (["--device", "tpu"], "--device"),
-    (["--method", "mug", "--tau", "1"], "--tau"), (["--model", "m.pt"], "--predict"), (["--bogus"], "--bogus")])
+    (["--method", "mug", "--tau", "1"], "--tau"), (["--method", "simmtm", "--tau", "0"], "tau"),
+    (["--method", "nc-vqvae", "--width", "8"], "--width"), (["--model", "m.pt"], "--predict"), (["--bogus"], "--bogus")])
 def test_bad_input_is_one_line(tmp_path, monkeypatch, capsys, options, told):
     monkeypatch.chdir(tmp_path)
     try:
@@ -689,6 +690,7 @@ def test_bad_input_is_one_line(tmp_path, monkeypatch, capsys, options, told):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_related_method_gives_the_same_report(tmp_path):
-    found, rows = run_train(tmp_path, "--method", "simmtm", "--epochs", "1", "--seeds", "0", "1")
-    assert found["method"] == "simmtm" and found["baselines"]["untrained"] and len(rows) == 41
+@pytest.mark.parametrize("method", ["simmtm", "nc-vqvae", "mug"])
+def test_a_related_method_gives_the_same_report(tmp_path, method):
+    found, rows = run_train(tmp_path, "--method", method, "--epochs", "1", "--seeds", "0", "1")
+    assert found["method"] == method and found["baselines"]["untrained"] and len(rows) == 41

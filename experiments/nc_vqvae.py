@@ -2,6 +2,7 @@
 
     python experiments/nc_vqvae.py            # fills results/nc_vqvae.json, resumable
     python experiments/nc_vqvae.py --table    # prints what is there
+    python experiments/nc_vqvae.py --steps 1000 --data GunPoint NATOPS   # longer; in results/nc_vqvae_1000.json
 
 Plain VQVAE, NC-VQVAE (Barlow Twins with slice-and-shuffle, the paper's headline; VIbCReg with
 window warp) and the untrained encoder, the same number of steps for each, then the same MaskGIT
@@ -23,7 +24,8 @@ import torch
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 from related import generation_scores as gs
-from related.nc_vqvae import NCVQVAE, load_splits
+from related.common import load_splits
+from related.nc_vqvae import NCVQVAE
 
 DATA = ("GunPoint", "ItalyPowerDemand", "ArrowHead", "OSULeaf", "BasicMotions")
 VARIANTS = {"untrained": {"ssl": "none"}, "plain VQVAE": {"ssl": "none"},
@@ -31,14 +33,22 @@ VARIANTS = {"untrained": {"ssl": "none"}, "plain VQVAE": {"ssl": "none"},
             "VIbCReg, warp": {"ssl": "vibcreg", "augment": "warp"}}
 COLUMNS = {"knn_codes": "5-NN codes", "linear_codes": "linear codes", "knn_continuous": "5-NN z",
            "linear_continuous": "linear z", "fid": "FID", "is": "IS", "tstr": "TSTR"}
-SETTINGS = {"steps": 400, "prior_steps": 400, "batch_size": 32, "samples": 256}
-OUT = ROOT / "results" / "nc_vqvae.json"
-DRAWN = ROOT / "results" / "nc_vqvae_samples.json"  # six series per variant, seed 0: the figures
+STEPS, BATCH, SAMPLES = 400, 32, 256
+
+
+def stem(steps):
+    """Name of the files of runs of so many steps; the default's has no number."""
+    return "nc_vqvae" if steps == STEPS else f"nc_vqvae_{steps}"
+
+
+def paths(steps):
+    """The scores, and six series per variant of seed 0 for the figures."""
+    return [ROOT / "results" / f"{stem(steps)}{end}.json" for end in ("", "_samples")]
 
 
 def epochs(steps, n):
     """Passes over n series that make at least `steps` steps."""
-    return math.ceil(steps / math.ceil(n / SETTINGS["batch_size"]))
+    return math.ceil(steps / math.ceil(n / BATCH))
 
 
 def read(path):
@@ -49,32 +59,34 @@ def write(path, content):
     """Whole file or none."""
     path.parent.mkdir(exist_ok=True)
     part = path.with_suffix(".part")
-    part.write_text(json.dumps(content, indent=1 if path == OUT else None) + "\n")
+    part.write_text(json.dumps(content, indent=None if "samples" in path.name else 1) + "\n")
     os.replace(part, path)
 
 
-def one_run(variant, train, test, fcn, seed):
+def one_run(variant, train, test, fcn, seed, steps):
     """(scores, six generated series as lists or None) of one variant and seed."""
     trained = variant != "untrained"
     start = time.perf_counter()
-    model = NCVQVAE(epochs=epochs(SETTINGS["steps"], len(train.X)) if trained else 0, seed=seed,
-                    batch_size=SETTINGS["batch_size"], device="cpu", **VARIANTS[variant])
+    model = NCVQVAE(epochs=epochs(steps, len(train.X)) if trained else 0, seed=seed,
+                    batch_size=BATCH, device="cpu", **VARIANTS[variant])
     out = gs.probe(model.fit(train.X), train, test)
     if not trained:
         return out, None
-    model.fit_prior(train.X, train.y, epochs(SETTINGS["prior_steps"], len(train.X)),
-                    SETTINGS["batch_size"])
-    out |= gs.judge(model, train, test, fcn, SETTINGS["samples"])
+    model.fit_prior(train.X, train.y, epochs(steps, len(train.X)), BATCH)
+    out |= gs.judge(model, train, test, fcn, SAMPLES)
     out |= {"rec": model.history_[-1]["rec"], "prior_loss": model.prior_history_[-1]["loss"],
             "seconds": time.perf_counter() - start}
     return out, model.generate(6)[:, :, 0].round(3).tolist()
 
 
-def fill(names, seeds, folders):
+def fill(names, seeds, folders, steps):
     """Run what is missing; saves after each run."""
-    content = read(OUT) or {"settings": SETTINGS, "runs": {}}
-    if content["settings"] != SETTINGS:
-        sys.exit(f"error: {OUT} has runs with {content['settings']}, not {SETTINGS}; move it away")
+    out, samples = paths(steps)
+    settings = {"steps": steps, "prior_steps": steps, "batch_size": BATCH,
+                "samples": f"max({SAMPLES}, test series)"}
+    content = read(out) or {"settings": settings, "runs": {}}
+    if content["settings"] != settings:
+        sys.exit(f"error: {out} has runs with {content['settings']}, not {settings}; move it away")
     runs = content["runs"]
     for seed in seeds:
         for name in names:
@@ -89,21 +101,21 @@ def fill(names, seeds, folders):
                     row, series = gs.reference(train, test, fcn), train.X[:, :, 0]
                     series = series[np.linspace(0, len(series) - 1, 6).astype(int)].tolist()
                 else:
-                    row, series = one_run(variant, train, test, fcn, seed)
+                    row, series = one_run(variant, train, test, fcn, seed, steps)
                 runs[key(variant)] = {k: round(v, 5) for k, v in row.items()}
-                write(OUT, content)
+                write(out, content)
                 if seed == 0 and series:
-                    write(DRAWN, read(DRAWN) | {f"{name}/{variant}": series})
+                    write(samples, read(samples) | {f"{name}/{variant}": series})
                 print(key(variant), runs[key(variant)], flush=True)
 
 
-def figures():
+def figures(steps):
     """figures/nc_vqvae_<data>.png: training series beside each variant's samples."""
-    drawn = read(DRAWN)
+    drawn = read(paths(steps)[1])
     for name in dict.fromkeys(key.split("/")[0] for key in drawn):
         groups = {v: np.array(drawn[f"{name}/{v}"])[:, :, None]
                   for v in ("real", *VARIANTS) if f"{name}/{v}" in drawn}
-        gs.draw(groups, ROOT / "figures" / f"nc_vqvae_{name}.png")
+        gs.draw(groups, ROOT / "figures" / f"{stem(steps)}_{name}.png")
 
 
 def cell(values):
@@ -111,25 +123,27 @@ def cell(values):
     return f"{np.mean(values):.3f} ± {np.std(values):.3f}" if values else "-"
 
 
-def table():
-    """Markdown: mean ± population standard deviation over seeds; then SSL's wins over plain."""
-    content = read(OUT)
+def table(steps):
+    """Markdown text: mean ± population standard deviation over seeds; then SSL's wins over plain."""
+    out, _ = paths(steps)
+    content = read(out)
     if not content:
-        sys.exit(f"error: {OUT} does not exist; run without --table first")
+        sys.exit(f"error: {out} does not exist; run without --table first")
     runs = content["runs"]
     names = list(dict.fromkeys(key.split("/")[0] for key in runs))
     seeds = sorted({int(key.split("/")[2]) for key in runs})
     value = lambda name, variant, seed, column: runs.get(f"{name}/{variant}/{seed}", {}).get(column)
-    print(f"Settings {content['settings']}, seeds {seeds}\n")
-    print(f"| data | variant | seeds | {' | '.join(COLUMNS.values())} |")
-    print(f"|---|---|---|{'---|' * len(COLUMNS)}")
+    of = content["settings"]
+    lines = [f"Mean ± population standard deviation over seeds {', '.join(map(str, seeds))}; {of['steps']} steps, "
+             f"{of['prior_steps']} of the prior, batches of {of['batch_size']}; {of['samples']} series drawn.",
+             "", f"| data | variant | seeds | {' | '.join(COLUMNS.values())} |",
+             f"|---|---|---|{'---|' * len(COLUMNS)}"]
     for name in names:
         for variant in (*VARIANTS, "real"):
             cells = [cell([value(name, variant, s, c) for s in seeds]) for c in COLUMNS]
             n_seeds = sum(f"{name}/{variant}/{s}" in runs for s in seeds)
-            print(f"| {name} | {variant} | {n_seeds} | {' | '.join(cells)} |")
-    print(f"\n| better than plain VQVAE | {' | '.join(COLUMNS.values())} |")
-    print(f"|---|{'---|' * len(COLUMNS)}")
+            lines.append(f"| {name} | {variant} | {n_seeds} | {' | '.join(cells)} |")
+    lines += ["", f"| better than plain VQVAE | {' | '.join(COLUMNS.values())} |", f"|---|{'---|' * len(COLUMNS)}"]
     for variant in ("Barlow, slice", "VIbCReg, warp"):
         cells = []
         for column in COLUMNS:
@@ -142,25 +156,29 @@ def table():
             sets_won = [np.mean(rows) > 0 for rows in gains.values() if rows]
             cells.append(f"{sum(sets_won)} of {len(sets_won)} sets, {sum(runs_won)} of "
                          f"{len(runs_won)} runs")
-        print(f"| {variant} | {' | '.join(cells)} |")
+        lines.append(f"| {variant} | {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def main():
     p = argparse.ArgumentParser(description="NC-VQVAE against the plain VQVAE under one prior.")
-    p.add_argument("--table", action="store_true", help="print results/nc_vqvae.json and stop")
+    p.add_argument("--table", action="store_true", help="print the stored results and stop")
     p.add_argument("--data", nargs="+", default=DATA)
+    p.add_argument("--steps", type=int, default=STEPS, help="of stage 1 and of the prior (default: %(default)s)")
     p.add_argument("--seeds", nargs="+", type=int, default=(0, 1, 2))
     p.add_argument("--data-dir", nargs="+", help="folders to look in, e.g. .../aeon/datasets/data")
     args = p.parse_args()
+    if args.steps < 1:
+        p.error(f"argument --steps: {args.steps} is not a number of steps; need 1 or more")
     if args.table:
-        return table()
+        return print(table(args.steps))
     torch.set_num_threads(1)  # so that a run repeats bit for bit on machines of any number of cores
     try:
-        fill(args.data, args.seeds, args.data_dir)
+        fill(args.data, args.seeds, args.data_dir, args.steps)
     except (ValueError, FloatingPointError) as error:
         sys.exit(f"error: {error}")
     try:
-        figures()
+        figures(args.steps)
     except ImportError:
         print("no figures: matplotlib is not installed (pip install matplotlib)")
 

@@ -31,13 +31,12 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # before this folder, whose related.py would hide the package
 from kmeans import kmeans
 from metrics import scores
-from related.common import DATA_DIRS, ZScore, find
+from related.common import ZScore, load_splits
 from related.mug import MUG
 from related.simmtm import SimMTM
 
-DATA = {"simmtm": ("BasicMotions", "GunPoint", "ArrowHead", "ItalyPowerDemand", "OSULeaf",
-                   "RacketSports", "NATOPS"),
-        "mug": ("BasicMotions", "GunPoint", "ItalyPowerDemand", "RacketSports")}
+DATA = ("BasicMotions", "GunPoint", "ArrowHead", "ItalyPowerDemand", "OSULeaf", "RacketSports",
+        "NATOPS", "JapaneseVowels", "ACSF1")
 STEPS = {"simmtm": 160, "mug": 80}
 MUG_VARIANTS = [{"reading": r, "objective": o, "granularity": g}
                 for r in ("A", "masked-query")
@@ -45,11 +44,10 @@ MUG_VARIANTS = [{"reading": r, "objective": o, "granularity": g}
                              ("spearman", "coarse"))]
 
 
-def load_pair(name, data_dirs):
+def load_pair(name, folders):
     """X, y of the train and of the test split and the number of classes; one T for both splits."""
-    both, train = find(name, "all", data_dirs), find(name, "train", data_dirs)
-    n = len(train.y)
-    return both.X[:n], both.y[:n], both.X[n:], both.y[n:], len(both.classes)
+    train, test = load_splits(name, folders)
+    return train.X, train.y, test.X, test.y, len(train.classes)
 
 
 def nearest(F_train, y_train, F_test, k=5):
@@ -99,8 +97,8 @@ def run_mug(data, epochs, seed):
     return found
 
 
-def run_one(method, name, seed, steps, data_dirs):
-    data = load_pair(name, data_dirs)
+def run_one(method, name, seed, steps, folders):
+    data = load_pair(name, folders)
     X_train, _, X_test, _, k = data
     epochs = max(1, round(steps / math.ceil(len(X_train) / 32)))
     scale = ZScore(X_train)
@@ -122,8 +120,7 @@ def save(path, records):
 
 def cell(records, data, run, key):
     values = [r["runs"][run][key] for r in records if r["data"] == data]
-    spread = statistics.stdev(values) if len(values) > 1 else 0
-    return f"{statistics.mean(values):.3f} ± {spread:.3f}"
+    return f"{statistics.mean(values):.3f} ± {statistics.pstdev(values):.3f}"
 
 
 def table(records, title, sets, columns):
@@ -183,7 +180,7 @@ def tables(records):
     for method, build in (("simmtm", simmtm_tables), ("mug", mug_tables)):
         mine = [r for r in records if r["method"] == method]
         if mine:
-            lines += [f"Mean ± standard deviation over seeds; about {STEPS[method]} steps; last epoch.", ""]
+            lines += [f"Mean ± population standard deviation over seeds; about {STEPS[method]} steps; last epoch.", ""]
             lines += build(mine, list(dict.fromkeys(r["data"] for r in mine)))
     return "\n".join(lines).strip()
 
@@ -197,16 +194,19 @@ def into_readme(text, path=ROOT / "related" / "README.md"):
 
 def main():
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    p.add_argument("--data", nargs="+", help="data sets; default: each method's list")
+    p.add_argument("--data", nargs="+", default=DATA, help="data sets; default: all nine")
     p.add_argument("--methods", nargs="+", default=["simmtm", "mug"], choices=("simmtm", "mug"))
     p.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    p.add_argument("--data-dir", nargs="+", default=DATA_DIRS, help="folders to look in")
+    p.add_argument("--data-dir", nargs="+", help="folders to look in, e.g. .../aeon/datasets/data")
     p.add_argument("--out", type=Path, default=ROOT / "results" / "related.json")
     p.add_argument("--quick", action="store_true", help="BasicMotions, seed 0, 4 steps; not saved")
     p.add_argument("--table", action="store_true", help="print the tables of --out and stop")
     p.add_argument("--readme", action="store_true", help="put them into related/README.md and stop")
     args = p.parse_args()
     records = json.loads(args.out.read_text()) if args.out.exists() and not args.quick else []
+    if (args.table or args.readme) and not records:
+        sys.exit(f"error: no runs in {args.out} to make tables of" if not args.quick else
+                 "error: --quick saves nothing to make tables of")
     if args.table:
         return print(tables(records))
     if args.readme:
@@ -214,7 +214,7 @@ def main():
     if args.quick:
         args.data, args.seeds = ["BasicMotions"], [0]
     done = {(r["method"], r["data"], r["seed"]) for r in records}
-    todo = [(m, d, s) for s in args.seeds for m in args.methods for d in args.data or DATA[m]]
+    todo = [(m, d, s) for s in args.seeds for m in args.methods for d in args.data]
     torch.set_num_threads(1)  # so that a run repeats bit for bit on machines of any number of cores
     failed = False
     for job in [job for job in todo if job not in done]:

@@ -3,8 +3,8 @@
 For each data set found (test split, five seeds; ACC, F1, NMI, ARI): EMTC at its last epoch and, for comparison
 only, at the epoch with the best ACC by the true labels, which is how the paper chose its numbers; the untrained
 encoders; k-means on the raw values; 1000 random dilated kernels + PCA + k-means, as it is and with rows of unit
-length; SimMTM, NC-VQVAE and MUG (related/); the luck floor, the best of 201 random labelings with these class
-sizes; the paper's EMTC and the best of its eight rivals (published.json).
+length; SimMTM, NC-VQVAE and MUG (related/), each also untrained; the luck floor, the best of 201 random labelings
+with these class sizes; the paper's EMTC and the best of its eight rivals (published.json).
 
     python experiments/table2.py                  # results/table2.json, figures/table2.png
     python experiments/table2.py --markdown       # only the tables of what is stored, for the README
@@ -25,7 +25,8 @@ from metrics import scores
 
 PUBLISHED = Path(__file__).with_name("published.json")
 ORACLE, LUCK, PAPER, RIVAL = "EMTC oracle epoch", "luck floor", "paper's EMTC", "paper's best other"
-RELATED = {"SimMTM": "simmtm", "NCVQVAE": "nc_vqvae", "MUG": "mug"}
+UNTRAINED = " untrained"  # ends the name of a method of related/ at epochs=0
+RELATED = {"SimMTM": ("simmtm",), "NCVQVAE": ("nc_vqvae", "second_view"), "MUG": ("mug", "simmtm")}  # its modules
 BASE_CODE = ("kmeans", "metrics", "experiments/baselines")
 common.code_hash(*BASE_CODE)
 blue, vermilion, green, pink, orange, sky, black = common.COLOURS[:7]
@@ -47,17 +48,25 @@ def run(args, dataset, variant, seed):
     if variant == LUCK:
         mean, std = common.luck_floor(dataset.y, sizes=True)
         return {"ACC": mean, "std": std, "tries": 12, "draws": 201}
-    code = ("kmeans", "metrics", "related/common", f"related/{RELATED[variant]}") if variant in RELATED else BASE_CODE
-    epochs = 3 if args.quick and variant in RELATED else None
+    method, untrained = variant.removesuffix(UNTRAINED), variant.endswith(UNTRAINED)
+    modules = [f"related/{module}" for module in ("common", *RELATED.get(method, ()))]
+    code = ("kmeans", "metrics", *modules) if method in RELATED else BASE_CODE
+    epochs = 0 if untrained else 3 if args.quick and method in RELATED else None
     return recorded.cached(args, lambda _: cluster(dataset, variant, seed, epochs), code=code, data=dataset.name,
                            method=variant, seed=seed, epochs=epochs, data_hash=common.content_hash(dataset))
 
 
+def with_controls(methods):
+    """Each method of related/ and the same method untrained."""
+    return [name for method in methods for name in (method, method + UNTRAINED)]
+
+
 def cluster(dataset, variant, seed, epochs=None):
     """Scores and labels of a method that is not EMTC; labels enter after it has ended."""
+    name = variant.removesuffix(UNTRAINED)
     with common.timer() as seconds:
-        if variant in RELATED:
-            method = getattr(importlib.import_module(f"related.{RELATED[variant]}"), variant)
+        if name in RELATED:
+            method = getattr(importlib.import_module(f"related.{RELATED[name][0]}"), name)
             labels = method(len(dataset.classes), seed=seed, **({} if epochs is None else {"epochs": epochs})
                             ).fit_predict(dataset.X)
         else:
@@ -70,7 +79,7 @@ def cluster(dataset, variant, seed, epochs=None):
 def table(runs, published):
     """{data: {method: {metric: {"mean", "std", "n"}}}}, the oracle, the luck floor and the paper among the methods."""
     oracle = [{"data": r["data"], "variant": ORACLE, **r["oracle"]} for r in runs if r["variant"] == "EMTC"]
-    order = ["EMTC", ORACLE, "untrained encoders", *BASELINES, *RELATED]
+    order = ["EMTC", ORACLE, "untrained encoders", *BASELINES, *with_controls(RELATED)]
     cells, out = common.summary([*runs, *oracle]), {}
     for name in sorted(cells, key=common.cost):
         row = out[name] = {m: cells[name][m] for m in order if m in cells[name]}
@@ -99,13 +108,18 @@ def reliability(runs):
 
 def show(cells, averages, seeds_say):
     """Print the one table (std of EMTC's seeds beside its means, all others' in the JSON), and what the seeds say."""
-    methods = studies.methods(cells)
+    methods = [m for m in studies.methods(cells) if not m.endswith(UNTRAINED)]
     lines = [*cells.items(), *((title, a["cells"]) for title, a in averages.items() if len(a["data"]) > 1)]
     rows = [[title, *(common.cell(row.get("EMTC", {}).get(m)) for m in common.METRICS),
              *(common.cell(row.get(m, {}).get("ACC"), std=False) for m in methods if m != "EMTC")]
             for title, row in lines]
     common.print_table(["data", "EMTC ACC", *common.METRICS[1:], *(m for m in methods if m != "EMTC")], rows,
                        "EMTC at its last epoch, mean ± std over seeds; ACC of all others")
+    methods = [m for m in ("EMTC", "untrained encoders", *with_controls(RELATED)) if m in studies.methods(cells)]
+    if set(RELATED) & set(methods):
+        common.print_table(["data", *methods, "raw k-means"], [
+            [title, *(common.cell(row.get(m, {}).get("ACC")) for m in (*methods, "raw k-means"))]
+            for title, row in lines], "ACC of the neighbours in related/, mean ± std over seeds")
     number = lambda v: "-" if v is None else f"{v:.3f}"  # noqa: E731
     common.print_table(["data", "agreement of the seeds (ARI)", "labels changing an epoch", "ACC", "epochs run"],
                        [[data, number(r["agreement"]), number(r["label_change"]), number(r["ACC"]),
@@ -136,7 +150,7 @@ def main(argv=None):
         common.sweep(store, once, [LUCK], do)
         common.sweep(store, args, [*BASELINES, "untrained encoders"], do)
         common.sweep(store, args, ["EMTC"], do)
-        common.sweep(store, args, args.methods, do)
+        common.sweep(store, args, with_controls(args.methods), do)
     cells = table(store.runs, json.loads(PUBLISHED.read_text(encoding="utf-8"))["table2"]["results"])
     mine = {name: {m: cell for m, cell in row.items() if m not in (PAPER, RIVAL)} for name, row in cells.items()}
     averages = {"mean of all": studies.average(mine), "mean of the paper's": studies.average(

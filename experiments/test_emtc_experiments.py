@@ -69,8 +69,9 @@ def test_table2(script, folder, capsys):
     saved, y = script("table2", "--methods", "SimMTM"), basic_motions().y
     row = saved["table"]["BasicMotions"]
     assert list(row) == ["EMTC", "EMTC oracle epoch", "untrained encoders", "raw k-means", "random kernels",
-                         "random kernels, unit", "SimMTM", "luck floor", "paper's EMTC", "paper's best other"]
-    check_table({"BasicMotions": {m: row[m] for m in list(row)[:7]}}, list(row)[:7])
+                         "random kernels, unit", "SimMTM", "SimMTM untrained", "luck floor", "paper's EMTC",
+                         "paper's best other"]
+    check_table({"BasicMotions": {m: row[m] for m in list(row)[:8]}}, list(row)[:8])
     assert row["EMTC oracle epoch"]["ACC"]["mean"] >= row["EMTC"]["ACC"]["mean"]
     assert 0.25 < row["luck floor"]["ACC"]["mean"] < 0.7 and row["luck floor"]["ACC"]["n"] == 12
     assert row["paper's EMTC"]["ACC"] == {"mean": .9083, "std": .0656, "method": "EMTC"}
@@ -88,7 +89,18 @@ def test_table2(script, folder, capsys):
     out = capsys.readouterr().out
     assert "| BasicMotions |" in out and ".908" in out and "stored" not in out
     script("table2", "--methods", "SimMTM")
-    assert capsys.readouterr().out.count("stored") == 7 and (folder / "table2.json").read_bytes() == before
+    assert capsys.readouterr().out.count("stored") == 8 and (folder / "table2.json").read_bytes() == before
+
+
+def test_readmes_hold_the_stored_tables(capsys):
+    saved = json.loads((common.ROOT / "results" / "table2.json").read_text(encoding="utf-8"))
+    table2.show(saved["table"], saved["averages"], saved["reliability"])
+    tables = [part.splitlines()[2:] for part in capsys.readouterr().out.split("\n\n") if part.startswith("|")]
+    assert [len(rows) for rows in tables] == [10, 10, 8]  # eight data sets, two means
+    for file, rows in zip(("README.md", "related/README.md"), tables):
+        text = (common.ROOT / file).read_text(encoding="utf-8")
+        for row in rows:
+            assert f"| {' | '.join(cell.strip() for cell in row.strip('|').split('|'))} |" in text
 
 
 def test_significance_takes_our_table(script, folder):

@@ -15,7 +15,9 @@ variate's mean. None of the three papers treats missing values: this is our choi
 """
 import argparse
 import contextlib
+import importlib.util
 import math
+import numbers
 import sys
 import time
 from pathlib import Path
@@ -27,6 +29,14 @@ from kmeans import kmeans
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA_DIRS = (ROOT / "data", ROOT.parent / "shared" / "data")
+IN_AEON = ("ACSF1", "ArrowHead", "GunPoint", "ItalyPowerDemand", "OSULeaf")  # no UEA archive sets
+
+
+def check_whole(least, **values):
+    """ValueError unless each of the values is a whole number of at least `least`."""
+    for name, value in values.items():
+        if not isinstance(value, numbers.Integral) or value < least:
+            raise ValueError(f"{name} {value!r}: need a whole number of at least {least}")
 
 
 def check_series(X):
@@ -131,7 +141,7 @@ class Estimator:
     """fit / transform / fit_predict / predict for one network.
 
     n_clusters  clusters for k-means; None: fit learns the representation only
-    epochs      passes over X; 0 gives the untrained network, the control of every table
+    epochs      passes over X; 0 gives the untrained network, the control in the tables
     batch_size  series per step
     lr          highest learning rate
     seed        int; decides initial weights, order, masks, dropout and k-means. The caller's
@@ -145,9 +155,10 @@ class Estimator:
 
     def __init__(self, n_clusters=None, epochs=60, batch_size=32, lr=1e-3, seed=0, device="auto",
                  on_epoch=None):
-        if epochs < 0 or batch_size < 2:
-            raise ValueError(f"epochs {epochs}, batch_size {batch_size}: need epochs >= 0 and "
-                             "batch_size >= 2")
+        check_whole(0, epochs=epochs, seed=seed)
+        check_whole(2, batch_size=batch_size)
+        if n_clusters is not None:
+            check_whole(1, n_clusters=n_clusters)
         self.n_clusters, self.epochs, self.batch_size = n_clusters, epochs, batch_size
         self.lr, self.seed, self.device, self.on_epoch = lr, seed, device, on_epoch
 
@@ -221,6 +232,8 @@ class Estimator:
     def _mean_parts(self, X, seed, parts_fn):
         """Mean over shuffled batches of parts_fn(net, x, generator), a dict; eval mode."""
         x, generator = self._scaled(X), torch.Generator().manual_seed(seed)
+        if len(x) < 2:
+            raise ValueError("1 series has no others to be compared with; need at least 2")
         self.net_.eval()
         parts = [parts_fn(self.net_, x[index].to(self.device_), generator)
                  for index in batches(len(x), self.batch_size, generator)]
@@ -241,16 +254,36 @@ class Estimator:
         return gaps.argmin(1).astype(np.int64)
 
 
-def find(name, split, data_dirs=DATA_DIRS):
-    """The uea_loader.Dataset from the first folder in data_dirs that has `name`.
+def data_dirs():
+    """The project's folders and, if aeon is installed, its bundled data (found, not imported)."""
+    aeon = importlib.util.find_spec("aeon")
+    roots = aeon.submodule_search_locations or () if aeon else ()
+    return [*DATA_DIRS, *(Path(root) / "datasets" / "data" for root in roots)]
+
+
+def find(name, split, folders=None):
+    """The uea_loader.Dataset from the first of `folders` (None: `data_dirs`) that has `name`.
 
     If none has it, uea_loader looks in its own places (and downloads what the archive offers).
     """
-    from uea_loader import load
-    for folder in map(Path, data_dirs):
+    from uea_loader import DataError, load
+    folders = [Path(folder) for folder in folders or data_dirs()]
+    for folder in folders:
         if (folder / name).is_dir():
             return load(name, split=split, data_dir=folder)
+    if name in IN_AEON:
+        raise DataError(f"{name} is in none of {', '.join(map(str, folders))}: `pip install --no-deps "
+                        "aeon` brings it, or give --data-dir")
     return load(name, split=split)
+
+
+def load_splits(name, folders=None):
+    """(train, test) Datasets of `name` with one T, both with labels; `folders` as in `find`."""
+    from uea_loader import DataError
+    both, n = find(name, "all", folders), len(find(name, "train", folders).X)
+    if both.y is None:
+        raise DataError(f"{name} has no labels to score against")
+    return [both._replace(X=both.X[part], y=both.y[part]) for part in (slice(n), slice(n, None))]
 
 
 def parser(description):
@@ -258,7 +291,7 @@ def parser(description):
     p = argparse.ArgumentParser(description=description)
     p.add_argument("--data", default="BasicMotions", help="name of a data set")
     p.add_argument("--split", default="test", choices=("train", "test", "all"))
-    p.add_argument("--data-dir", nargs="+", default=DATA_DIRS, help="folders to look in")
+    p.add_argument("--data-dir", nargs="+", help="folders to look in, e.g. .../aeon/datasets/data")
     p.add_argument("--epochs", type=int, help="passes over the data; 0: untrained network")
     p.add_argument("--batch-size", type=int, help="series per step")
     p.add_argument("--seed", type=int, default=0)

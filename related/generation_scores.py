@@ -7,7 +7,7 @@ THE SCALE IS OUR OWN: these numbers compare models on one data set in this proje
 H (N, h) features, X (N, T, D) z-scored series, y int64 (N,) in 0..k-1; all numpy.
 """
 import copy
-import math
+import importlib.util
 
 import numpy as np
 import torch
@@ -95,7 +95,8 @@ def fcn_outputs(net, X):
 def fid(A, B):
     """Frechet distance of two feature clouds (N, h) seen as Gaussians; from 0 (equal) upwards.
 
-    |mean_A - mean_B|^2 + Tr(S_A + S_B - 2 (S_A S_B)^(1/2)). Falls with more samples: use one N.
+    |mean_A - mean_B|^2 + Tr(S_A + S_B - 2 (S_A S_B)^(1/2)). Falls with more samples, so that only
+    values from the same two numbers of series can be compared.
     """
     S, R = np.cov(A, rowvar=False), np.cov(B, rowvar=False)
     value, vector = np.linalg.eigh(S)
@@ -128,12 +129,12 @@ def probe(model, train, test):
 def judge(model, train, test, fcn, n=256):
     """How well a fitted model with a prior by class generates.
 
-    fid, is: n series drawn without a class, against the test series. tstr (train on synthetic,
-    test on real): accuracy on `test` of raw 5-NN whose training set is generated, one series for
-    each training series and of its class.
+    fid, is: n series drawn without a class, or as many as there are test series if these are more,
+    against the test series. tstr (train on synthetic, test on real): accuracy on `test` of raw 5-NN
+    whose training set is generated, one series for each training series and of its class.
     """
     scale = ZScore(train.X)
-    samples, P = fcn_outputs(fcn, scale(model.generate(n)))
+    samples, P = fcn_outputs(fcn, scale(model.generate(max(n, len(test.X)))))
     real, _ = fcn_outputs(fcn, scale(test.X))
     copies = scale(model.generate(len(train.y), train.y))
     return {"fid": fid(samples, real), "is": inception_score(P),
@@ -146,12 +147,30 @@ def raw_knn(X, y, X_test, y_test):
 
 
 def reference(train, test, fcn):
-    """What the scores of `judge` are for real data: training series in place of generated ones."""
+    """What the scores of `judge` are for real data: training series in place of generated ones.
+
+    Its fid comes from the few training series there are, and is the higher for it.
+    """
     scale = ZScore(train.X)
     (A, _), (B, P) = fcn_outputs(fcn, scale(train.X)), fcn_outputs(fcn, scale(test.X))
     return {"fid": fid(A, B), "is": inception_score(P),
             "tstr": raw_knn(scale(train.X), train.y, scale(test.X), test.y),
             "fcn_accuracy": float((P.argmax(1) == test.y).mean())}
+
+
+def report(model, train, test, figure):
+    """Print probes, FID, IS and TSTR of a fitted NCVQVAE with a prior by class; draw `figure` (a Path)."""
+    fcn = fit_fcn(ZScore(train.X)(train.X), train.y, seed=model.seed, device=model.device)
+    print("probes, accuracy on test: " + "  ".join(
+        f"{k} {v:.3f}" for k, v in probe(model, train, test).items()))
+    print("FID and IS by an FCN trained here on the real training series: a scale of its own")
+    for title, row in (("generated", judge(model, train, test, fcn)),
+                       ("real train", reference(train, test, fcn))):
+        print(f"{title:10s} " + "  ".join(f"{k} {v:.3f}" for k, v in row.items()))
+    if importlib.util.find_spec("matplotlib") is None:
+        return print("no figure: matplotlib is not installed (pip install matplotlib)")
+    draw({"original": train.X, model.ssl: model.generate(len(train.X))}, figure)
+    print(f"originals beside samples: {figure}")
 
 
 def draw(groups, path, per_row=6):

@@ -96,7 +96,7 @@ def prior_loss(prior, tokens, labels, known):
     """Cross-entropy of the hidden tokens, nats per token (uniform guess: ln K).  # Eq. (P2)"""
     logits = prior(tokens, known, labels)
     # NOTE(paper): the published code scores all n positions; a visible token is a copy task, so
-    # MaskGIT's own form here.
+    # hidden ones only here, as we remember MaskGIT.
     return F.cross_entropy(logits[~known], tokens[~known])
 
 

@@ -7,8 +7,9 @@ prior (`maskgit.py`) learns which codes go together and draws new series.
 
 Source: "Blending Low and High-Level Semantics of Time Series for Better Masked Time Series
 Generation" (arXiv 2408.16613). Its full text was not at hand: layers and settings follow what is
-known of its published code, so equations are numbered here, (N1) to (N8), and each line where
-paper and code part, or where we leave them, says NOTE(paper).
+known of its published code. Equations have our numbers: (N1) to (N5), augmentations and losses
+between the views, are in `second_view.py`, (N6) to (N8) here. Each line where seed and code part,
+or where we leave them, says NOTE(paper).
 
     python related/nc_vqvae.py --data GunPoint
 
@@ -16,7 +17,6 @@ Convention: x (B, T, D). u = STFT(x) has real and imaginary parts as channels, (
 W = T // 2 + 1; z (B, d, 5, W') is the encoder's output, n = 5 W' tokens a series, K codes of d.
 """
 import argparse
-import importlib.util
 import math
 import sys
 from pathlib import Path
@@ -29,7 +29,8 @@ from torch import nn
 if not __package__:  # run as a script: kmeans.py and uea_loader.py lie one folder up
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from related import generation_scores, maskgit
-from related.common import DATA_DIRS, Estimator, find, seeded, show
+from related.common import Estimator, check_whole, load_splits, seeded, show
+from related.second_view import AUGMENT, SSL, iter_norm
 
 N_FFT, HOP = 8, 2  # 5 frequencies, one frame for two steps
 
@@ -51,98 +52,6 @@ def istft(u, T):
     rows = u.unflatten(1, (-1, 2)).flatten(0, 1).movedim(1, -1).contiguous()  # (BD, 5, W, 2)
     x = torch.istft(torch.view_as_complex(rows), N_FFT, HOP, window=window, length=T)  # (BD, T)
     return x.unflatten(0, (B, -1)).transpose(1, 2)
-
-
-# ---- augmentations: one draw per series, the same for all its variates --------------------------
-
-def window_warp(x, generator):
-    """Amplitude resize, then window warp: 0.4 T steps run 0.9 to 2 times as long; x (B, T, D)."""
-    B, T, _ = x.shape
-    gain = 1 + 0.2 * torch.randn(B, 1, 1, generator=generator)
-    width = 0.4 * T
-    start = torch.rand(B, 1, generator=generator) * (T - 1 - width)
-    stretch = 0.9 + 1.1 * torch.rand(B, 1, generator=generator)
-    # Clock of the warped series, squeezed back onto T steps, read on the clock of x.
-    clock = torch.linspace(0, 1, T) * (T - 1 + (stretch - 1) * width)  # (B, T)
-    inside = (clock - start).clamp(min=0).minimum(stretch * width)  # time spent in the window
-    source = clock - inside + inside / stretch  # (B, T) in [0, T - 1]
-    low = source.floor().clamp(0, T - 2)
-    part = (source - low)[..., None].to(x.device)
-    at = lambda step: x.gather(1, step.long()[..., None].to(x.device).expand_as(x))
-    return gain.to(x.device) * ((1 - part) * at(low) + part * at(low + 1))
-
-
-def slice_shuffle(x, generator):
-    """Cut each series at 3 random steps and put the 4 pieces into random order; x (B, T, D)."""
-    B, T, _ = x.shape
-    cuts = torch.rand(B, 1, 3, generator=generator) * T
-    piece = (torch.arange(T)[:, None] >= cuts).sum(-1)  # (B, T) in 0..3
-    place = torch.rand(B, 4, generator=generator).argsort(dim=1)  # where each piece goes
-    order = (place.gather(1, piece) * T + torch.arange(T)).argsort(dim=1)  # (B, T)
-    return x.gather(1, order[..., None].to(x.device).expand_as(x))
-
-
-def gauss(x, generator):
-    """x plus noise of standard deviation 0.05."""
-    return x + 0.05 * torch.randn(x.shape, generator=generator).to(x.device)
-
-
-AUGMENT = {"warp": window_warp, "slice": slice_shuffle, "gauss": gauss}
-
-
-# ---- non-contrastive losses on two batches of projections y, ya (B, P) --------------------------
-
-def off_diagonal(C):
-    return C - torch.diag(torch.diag(C))
-
-
-def barlow_twins(y, ya, lam=0.005):
-    """Cross-correlation of the two views -> identity.  # Eq. (N1)"""
-    norm = lambda v: (v - v.mean(0)) / torch.sqrt(v.var(0, unbiased=False) + 1e-5)
-    C = norm(y).T @ norm(ya) / len(y)  # (P, P)
-    return (((1 - torch.diag(C)) ** 2).sum() + lam * (off_diagonal(C) ** 2).sum()) / len(C)
-
-
-def hinge_variance(y):
-    """Mean over features of how far the standard deviation is below 1.  # Eq. (N2)"""
-    return F.relu(1 - torch.sqrt(y.var(0) + 1e-4)).mean()
-
-
-def vicreg(y, ya):
-    """25 invariance + 25 variance + 1 covariance.  # Eq. (N3)"""
-    def covariance(v):
-        v = v - v.mean(0)
-        return (off_diagonal(v.T @ v / (len(v) - 1)) ** 2).sum() / v.shape[1]
-    variance = hinge_variance(y) + hinge_variance(ya)
-    return 25 * F.mse_loss(y, ya) + 25 * variance + covariance(y) + covariance(ya)
-
-
-def vibcreg(y, ya):
-    """25 invariance + 25 variance + 100 correlation, free of the features' scale.  # Eq. (N4)"""
-    def correlation(v):
-        v = F.normalize(v - v.mean(0), dim=0)  # each feature to unit length over the batch
-        return (off_diagonal(v.T @ v) ** 2).mean()
-    variance = hinge_variance(y) + hinge_variance(ya)
-    return 25 * F.mse_loss(y, ya) + 25 * variance + 100 * (correlation(y) + correlation(ya))
-
-
-def iter_norm(y, steps=5, group=64, eps=1e-5):
-    """Whiten y (B, P) over the batch in groups of features, by Newton's iteration.  # Eq. (N5)"""
-    out = []
-    for v in (y - y.mean(0)).split(group, dim=1):
-        eye = torch.eye(v.shape[1], device=v.device, dtype=v.dtype)
-        S = v.T @ v / len(v) + eps * eye
-        trace = torch.diag(S).sum()
-        P = eye
-        for _ in range(steps):
-            P = 0.5 * (3 * P - P @ P @ P @ S / trace)  # -> (S / trace)^(-1/2)
-        out.append(v @ P / torch.sqrt(trace))
-    return torch.cat(out, dim=1)
-
-
-# NOTE(paper): the paper says VICReg and VIbCReg for one thing; its code runs VIbCReg. The weight of
-# VICReg is ours, taken from VIbCReg's.
-SSL = {"barlow": (barlow_twins, 1.0), "vibcreg": (vibcreg, 0.01), "vicreg": (vicreg, 0.01)}
 
 
 # ---- network ------------------------------------------------------------------------------------
@@ -251,28 +160,37 @@ class NCVQVAE(Estimator):
     augment   "slice" (slice and shuffle), "warp" (amplitude resize and window warp), "gauss"
     readout   what transform pools over time and frequency: "codes" (z_q) or "continuous" (z)
     dim       channels, and length of a code;  n_codes  K;  n_res  residual blocks each way
-    width     of the projector
+    projector_width  P, length of the projections y that the SSL loss compares
 
-    NOTE(paper): the published code has 1000 epochs in batches of 128, dim 64, n_res 4, width 4096
+    history_ has: loss, rec and rec_aug (squared errors of the series and of its spectrogram, first and
+    augmented view), vq (commitment), ssl (the SSL loss before its weight).
+
+    NOTE(paper): the published code has 1000 epochs in batches of 128, dim 64, n_res 4, projector 4096
     and a prior of 4 layers of 256; all smaller here, for a CPU.
     """
 
     def __init__(self, n_clusters=None, epochs=100, batch_size=32, lr=1e-3, seed=0, device="auto",
                  on_epoch=None, ssl="barlow", augment="slice", readout="codes", dim=32, n_codes=32,
-                 n_res=2, width=256):
+                 n_res=2, projector_width=256):
         super().__init__(n_clusters, epochs, batch_size, lr, seed, device, on_epoch)
         for name, given, known in (("ssl", ssl, (*SSL, "none")), ("augment", augment, (*AUGMENT,)),
                                    ("readout", readout, ("codes", "continuous"))):
             if given not in known:
                 raise ValueError(f"{name} {given!r} is unknown; use one of {', '.join(known)}")
         self.ssl, self.augment, self.readout = ssl, augment, readout
-        self.dim, self.n_codes, self.n_res, self.width = dim, n_codes, n_res, width
+        check_whole(1, dim=dim, n_codes=n_codes, n_res=n_res, projector_width=projector_width)
+        self.dim, self.n_codes, self.n_res, self.projector_width = dim, n_codes, n_res, projector_width
 
     def build(self, T, D):
         if T < 5:
             raise ValueError(f"series of {T} steps; NC-VQVAE's transform needs at least 5")
-        width = 0 if self.ssl == "none" else self.width
+        width = 0 if self.ssl == "none" else self.projector_width
         return Net(T, D, self.dim, self.n_codes, self.n_res, width)
+
+    def fit(self, X):
+        """Stage 1 on X (N, T, D), see `common.Estimator.fit`; a prior of older codes is dropped."""
+        vars(self).pop("prior_", None)
+        return super().fit(X)
 
     def optimizer(self, net):
         return torch.optim.AdamW(net.parameters(), lr=self.lr, weight_decay=1e-3)
@@ -290,7 +208,7 @@ class NCVQVAE(Estimator):
             return parts["rec"] + parts["vq"], parts
         xa = AUGMENT[self.augment](x, self.generator_)
         ua = stft(xa)
-        za = net.encoder(ua)  # NOTE(paper): "quantise the augmented view"; the code does not
+        za = net.encoder(ua)  # NOTE(paper): not quantised, as in the code
         y, ya = net.project(z_q), net.project(za)
         if self.ssl == "vibcreg":
             y, ya = iter_norm(y), iter_norm(ya)
@@ -309,11 +227,17 @@ class NCVQVAE(Estimator):
         """Learn the prior over the codes of X (N, T, D); returns self.
 
         y: (N,) labels, numbers or strings, for generation by class; None: unconditional only.
+        dim: the transformer's channels, even; n_layers: its blocks.
         """
+        check_whole(0, epochs=epochs)
+        check_whole(2, batch_size=batch_size, dim=dim)
+        check_whole(1, n_layers=n_layers)
+        if dim % 2:
+            raise ValueError(f"dim {dim}: need an even number, one half for each of two heads")
         x = self._scaled(X)
         classes, index = ([], np.zeros(len(x))) if y is None else np.unique(y, return_inverse=True)
-        if len(index) != len(x):
-            raise ValueError(f"{len(index)} labels for {len(x)} series; need one for each")
+        if np.shape(index) != (len(x),):
+            raise ValueError(f"labels of shape {np.shape(y)} for {len(x)} series; need one for each")
         self.net_.eval()
         with torch.no_grad():
             z = torch.cat([self.net_.encoder(stft(b.to(self.device_))) for b in x.split(64)])
@@ -338,6 +262,7 @@ class NCVQVAE(Estimator):
         """
         if not hasattr(self, "prior_"):
             raise RuntimeError("there is no prior yet; call fit(X), then fit_prior(X)")
+        check_whole(1, n=n, steps=steps)
         index = [len(self.classes_)] * n if y is None else self._class_index(n, y)
         generator = torch.Generator().manual_seed(self.seed if seed is None else seed)
         self.net_.eval()
@@ -360,29 +285,6 @@ class NCVQVAE(Estimator):
 
 # ---- command ------------------------------------------------------------------------------------
 
-IN_AEON = ("ACSF1", "ArrowHead", "GunPoint", "ItalyPowerDemand", "OSULeaf")  # no UEA archive sets
-
-
-def data_dirs():
-    """The project's folders and, if aeon is installed, its bundled data (found, not imported)."""
-    aeon = importlib.util.find_spec("aeon")
-    roots = aeon.submodule_search_locations or () if aeon else ()
-    return [*DATA_DIRS, *(Path(root) / "datasets" / "data" for root in roots)]
-
-
-def load_splits(name, folders=None):
-    """(train, test) Datasets of `name`, both with labels, from `folders` or the usual places."""
-    from uea_loader import DataError
-    folders = folders or data_dirs()
-    if name in IN_AEON and not any((Path(folder) / name).is_dir() for folder in folders):
-        raise DataError(f"{name} is in none of {', '.join(map(str, folders))}: `pip install --no-deps "
-                        "aeon` brings it, or give --data-dir")
-    splits = [find(name, split, folders) for split in ("train", "test")]
-    if any(split.y is None for split in splits):
-        raise DataError(f"{name} has no labels to score against")
-    return splits
-
-
 def main():
     p = argparse.ArgumentParser(description="Train NC-VQVAE, generate series, score both stages.")
     p.add_argument("--data", default="GunPoint", help="name of a data set")
@@ -395,34 +297,19 @@ def main():
     p.add_argument("--device", default="auto", help="auto, cpu or cuda")
     args = p.parse_args()
     try:
-        report(args)
+        train, test = load_splits(args.data, args.data_dir)
+        print(f"{args.data}: train {train.X.shape}, test {test.X.shape}, {len(train.classes)} classes")
+        model = NCVQVAE(epochs=args.epochs, seed=args.seed, device=args.device, ssl=args.ssl,
+                        augment=args.augment, on_epoch=show)
+        check_whole(0, **{"prior-epochs": args.prior_epochs})  # before an hour of stage 1, not after
+        print("stage 1: the codes")
+        model.fit(train.X)
+        print("stage 2: the prior over the codes")
+        model.fit_prior(train.X, train.y, epochs=args.prior_epochs)
+        figure = Path(__file__).resolve().parent.parent / "figures" / f"nc_vqvae_sample_{args.data}.png"
+        generation_scores.report(model, train, test, figure)
     except (ValueError, FloatingPointError) as error:
         sys.exit(f"error: {error}")
-
-
-def report(args):
-    train, test = load_splits(args.data, args.data_dir)
-    print(f"{args.data}: train {train.X.shape}, test {test.X.shape}, {len(train.classes)} classes")
-    model = NCVQVAE(epochs=args.epochs, seed=args.seed, device=args.device, ssl=args.ssl,
-                    augment=args.augment, on_epoch=show)
-    print("stage 1: the codes")
-    model.fit(train.X)
-    print("stage 2: the prior over the codes")
-    model.fit_prior(train.X, train.y, epochs=args.prior_epochs)
-    fcn = generation_scores.fit_fcn(generation_scores.ZScore(train.X)(train.X), train.y,
-                                    seed=args.seed, device=args.device)
-    print("probes, accuracy on test: " + "  ".join(
-        f"{k} {v:.3f}" for k, v in generation_scores.probe(model, train, test).items()))
-    print("FID and IS by an FCN trained here on the real training series: a scale of its own")
-    for title, row in (("generated", generation_scores.judge(model, train, test, fcn)),
-                       ("real train", generation_scores.reference(train, test, fcn))):
-        print(f"{title:10s} " + "  ".join(f"{k} {v:.3f}" for k, v in row.items()))
-    path = Path(__file__).resolve().parent.parent / "figures" / f"nc_vqvae_sample_{args.data}.png"
-    if importlib.util.find_spec("matplotlib") is None:
-        print("no figure: matplotlib is not installed (pip install matplotlib)")
-        return
-    generation_scores.draw({"original": train.X, args.ssl: model.generate(len(train.X))}, path)
-    print(f"originals beside samples: {path}")
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 if not __package__:  # run as a script: kmeans.py and uea_loader.py lie one folder up
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from related.common import Estimator, parser, run
+from related.common import Estimator, check_whole, parser, run
 
 
 def geometric_mask(n, T, ratio, mean_run, generator):
@@ -107,12 +107,11 @@ class Block(nn.Module):
 class Network(nn.Module):
     """Encoder, projector and decoder; the loss weights sigma are parameters too.
 
-    # NOTE(paper): "1D-ResNet" in the paper, three plain convolution blocks on the first variate
+    # NOTE(paper): "1D-ResNet" in the seed, three plain convolution blocks on the first variate
     # only in the published code. Here: residual blocks, all variates.
     # NOTE(paper): the published code decodes with one Linear from all of z to the whole series:
-    # T D h L' weights, 1e8 and more on wide data, and on small sets they learn the training series
-    # by heart. Here the decoder is an MLP over channels at each latent step, which gives that
-    # step's own stretch of the series.
+    # T D h L' weights, 1e8 and more on wide data. Here the decoder is an MLP over channels at
+    # each latent step, which gives that step's own stretch of the series.
     """
 
     def __init__(self, T, D, h=64, p=128):
@@ -145,8 +144,8 @@ class Network(nn.Module):
 def balanced(losses, sigma):
     """Sum of the losses with learned weights 1 / (2 sigma^2), held off 0 by ln(1 + sigma^2).
 
-    # NOTE(paper): the seed lists three losses and the paper a "dynamically tuned" lambda; the
-    # published code has two losses and this formula (not Kendall's ln sigma). Read as the code.
+    # NOTE(paper): the seed adds three losses with no weights; the published code has two losses and
+    # this formula (not Kendall's ln sigma). Read as the code.
     """
     return (torch.stack(losses) / (2 * sigma ** 2) + torch.log1p(sigma ** 2)).sum()  # Eq. (S8)
 
@@ -167,8 +166,9 @@ class SimMTM(Estimator):
     def __init__(self, n_clusters=None, epochs=80, batch_size=32, lr=3e-3, seed=0, device="auto",
                  on_epoch=None, M=3, ratio=0.5, mean_run=3, tau=0.2):
         super().__init__(n_clusters, epochs, batch_size, lr, seed, device, on_epoch)
-        if M < 1:
-            raise ValueError(f"M {M}: need at least one masked copy")
+        check_whole(1, M=M)
+        if not tau > 0:
+            raise ValueError(f"tau {tau}: need a temperature above 0")
         geometric_mask(1, 1, ratio, mean_run, torch.Generator())  # refuses what it cannot draw
         self.M, self.ratio, self.mean_run, self.tau = M, ratio, mean_run, tau
 

@@ -123,9 +123,16 @@ def test_no_epochs_is_the_untrained_network(make):
 def test_errors_are_one_clear_line():
     X = waves(4, 20, 1)
     for make, bad, text in [
-            (lambda: SimMTM(M=0), ValueError, "at least one"),
+            (lambda: SimMTM(M=0), ValueError, "M 0: need a whole number of at least 1"),
             (lambda: SimMTM(ratio=1.0), ValueError, "0 < ratio < 1"),
-            (lambda: SimMTM(epochs=-1), ValueError, "epochs >= 0"),
+            (lambda: SimMTM(M=1.5), ValueError, "M 1.5"),
+            (lambda: SimMTM(tau=0), ValueError, "tau 0: need a temperature above 0"),
+            (lambda: SimMTM(tau=math.nan), ValueError, "tau nan"),
+            (lambda: SimMTM(epochs=-1), ValueError, "epochs -1"),
+            (lambda: SimMTM(epochs=2.0), ValueError, "epochs 2.0: need a whole number"),
+            (lambda: SimMTM(batch_size=1), ValueError, "batch_size 1: need a whole number of at least 2"),
+            (lambda: SimMTM(n_clusters=0), ValueError, "n_clusters 0"),
+            (lambda: MUG(epochs=0).fit(X).evaluate(X[:1]), ValueError, "1 series has no others"),
             (lambda: MUG(reading="B"), ValueError, "masked-query"),
             (lambda: SimMTM().fit(X[0]), ValueError, r"\(N, T, D\)"),
             (lambda: SimMTM().fit(X[:1]), ValueError, "at least 2"),
@@ -389,6 +396,27 @@ def test_masked_query_sees_less_than_the_literal_reading():
     assert torch.equal(m, m2) and not torch.allclose(q, q2)
 
 
+def test_masked_query_hides_three_tenths_in_runs_of_the_query_alone():
+    model, seen, x = MUG(reading="masked-query"), [], torch.rand(4, 600, 3) + 1  # no zero of its own
+    model._pair(lambda given: seen.append(given) or (None, None), x, torch.Generator().manual_seed(0))
+    clean, query = seen
+    hidden = query == 0
+    assert torch.equal(clean, x) and torch.equal(query[~hidden], x[~hidden])
+    assert hidden.float().mean().item() == pytest.approx(0.3, abs=0.04)
+    runs = [len(list(run)) for row in hidden.transpose(1, 2).flatten(0, 1).tolist()
+            for masked, run in itertools.groupby(row) if masked]
+    assert np.mean(runs) == pytest.approx(5, rel=0.15)
+
+
+def test_each_objective_is_its_own_loss():
+    q, m = torch.randn(2, 5, 16, generator=torch.Generator().manual_seed(0))
+    want = {"spearman": mug.retrieval_bce(mug.spearman(q, m)), "infonce": mug.info_nce(q, m)}
+    for objective, value in want.items():
+        parts = MUG(objective=objective)._parts(lambda x: (q, m), torch.zeros(5, 4, 1), None)
+        assert torch.equal(parts["loss"], value)
+    assert want["spearman"] != want["infonce"]
+
+
 def test_mug_learns_to_retrieve_from_masked_queries():
     X = waves(24, 30, 2)
     make = dict(reading="masked-query", seed=1)
@@ -424,12 +452,20 @@ def test_wins_by_hand(experiment):
 def test_experiment_scores_every_run_of_a_job(experiment, monkeypatch):
     X, y = waves(12, 20, 2), np.arange(12) % 2
     monkeypatch.setattr(experiment, "load_pair", lambda *given: (X, y, X[:8], y[:8], 2))
-    for method in experiment.DATA:
+    for method in experiment.STEPS:
         record = experiment.run_one(method, "toy", 0, 2, ())
         assert record["epochs"] == 2 and (record["train"], record["test"]) == (12, 8)
         for run in record["runs"].values():
             assert all(0 <= run[k] <= 1 for k in ("ACC", "NMI", "5NN"))
     assert len(record["runs"]) == 12  # raw, three untrained, eight readings of MUG
+
+
+@pytest.mark.parametrize("options", [["--readme"], ["--table"], ["--quick", "--readme"]])
+def test_no_runs_make_no_tables_and_leave_the_readme(experiment, monkeypatch, tmp_path, options):
+    monkeypatch.setattr(experiment, "into_readme", lambda *_: pytest.fail("the README's tables would be lost"))
+    monkeypatch.setattr(sys, "argv", ["related.py", "--out", str(tmp_path / "none.json"), *options])
+    with pytest.raises(SystemExit, match="^error: .*to make tables of"):
+        experiment.main()
 
 
 def test_readme_holds_the_tables_of_the_results_file(experiment):
