@@ -55,11 +55,11 @@ def read(path):
     return json.loads(path.read_text()) if path.exists() else {}
 
 
-def write(path, content):
+def write(path, content, indent=1):
     """Whole file or none."""
     path.parent.mkdir(exist_ok=True)
     part = path.with_suffix(".part")
-    part.write_text(json.dumps(content, indent=None if "samples" in path.name else 1) + "\n")
+    part.write_text(json.dumps(content, indent=indent) + "\n")
     os.replace(part, path)
 
 
@@ -105,7 +105,7 @@ def fill(names, seeds, folders, steps):
                 runs[key(variant)] = {k: round(v, 5) for k, v in row.items()}
                 write(out, content)
                 if seed == 0 and series:
-                    write(samples, read(samples) | {f"{name}/{variant}": series})
+                    write(samples, read(samples) | {f"{name}/{variant}": series}, indent=None)
                 print(key(variant), runs[key(variant)], flush=True)
 
 

@@ -19,13 +19,13 @@ import numpy as np
 import torch
 
 import common
+from table2 import UNTRAINED
 
 PUBLISHED = Path(__file__).with_name("published.json")
 # Demsar 2006, Table 5(b), alpha = 0.05, k = 2 to 10: what papers compare with. Each entry is the normal
 # quantile at 1 - alpha / (2 (k - 1)) but the one for k = 9, printed 2.724 where the quantile is 2.734.
 DEMSAR_05 = dict(zip(range(2, 11), (1.960, 2.241, 2.394, 2.498, 2.576, 2.638, 2.690, 2.724, 2.773)))
 NOT_A_METHOD = ("oracle", "luck", "paper")  # rows of our Table 2 that read labels or are not ours
-CONTROL = " untrained"  # ends the name of a control of related/
 
 
 # ---------------------------------------------------------------- the test
@@ -175,7 +175,7 @@ def recount_f1(published):
 def own_means(path, metric):
     """{data: {method: mean}} of our results/table2.json: the methods that have this metric on every data set."""
     table = json.loads(path.read_text(encoding="utf-8"))["table"]
-    usable = [{m for m, cell in row.items() if metric in cell and not m.endswith(CONTROL)
+    usable = [{m for m, cell in row.items() if metric in cell and not m.endswith(UNTRAINED)
                and not any(w in m.lower() for w in NOT_A_METHOD)}
               for row in table.values()]
     methods = [m for m in next(iter(table.values()), {}) if all(m in names for names in usable)]

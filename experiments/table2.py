@@ -48,11 +48,11 @@ def run(args, dataset, variant, seed):
     if variant == LUCK:
         mean, std = common.luck_floor(dataset.y, sizes=True)
         return {"ACC": mean, "std": std, "tries": 12, "draws": 201}
-    method, untrained = variant.removesuffix(UNTRAINED), variant.endswith(UNTRAINED)
-    modules = [f"related/{module}" for module in ("common", *RELATED.get(method, ()))]
-    code = ("kmeans", "metrics", *modules) if method in RELATED else BASE_CODE
-    epochs = 0 if untrained else 3 if args.quick and method in RELATED else None
-    return recorded.cached(args, lambda _: cluster(dataset, variant, seed, epochs), code=code, data=dataset.name,
+    method, code, epochs = variant.removesuffix(UNTRAINED), BASE_CODE, None
+    if method in RELATED:
+        code = ("kmeans", "metrics", "related/common", *(f"related/{module}" for module in RELATED[method]))
+        epochs = 0 if variant != method else 3 if args.quick else None
+    return recorded.cached(args, lambda _: cluster(dataset, method, seed, epochs), code=code, data=dataset.name,
                            method=variant, seed=seed, epochs=epochs, data_hash=common.content_hash(dataset))
 
 
@@ -61,16 +61,15 @@ def with_controls(methods):
     return [name for method in methods for name in (method, method + UNTRAINED)]
 
 
-def cluster(dataset, variant, seed, epochs=None):
+def cluster(dataset, method, seed, epochs=None):
     """Scores and labels of a method that is not EMTC; labels enter after it has ended."""
-    name = variant.removesuffix(UNTRAINED)
     with common.timer() as seconds:
-        if name in RELATED:
-            method = getattr(importlib.import_module(f"related.{RELATED[name][0]}"), name)
-            labels = method(len(dataset.classes), seed=seed, **({} if epochs is None else {"epochs": epochs})
+        if method in RELATED:
+            estimator = getattr(importlib.import_module(f"related.{RELATED[method][0]}"), method)
+            labels = estimator(len(dataset.classes), seed=seed, **({} if epochs is None else {"epochs": epochs})
                             ).fit_predict(dataset.X)
         else:
-            labels = BASELINES[variant](dataset.X, len(dataset.classes), seed)
+            labels = BASELINES[method](dataset.X, len(dataset.classes), seed)
     return {**scores(dataset.y, labels), "labels": labels, "train_seconds": seconds()}
 
 
@@ -108,14 +107,15 @@ def reliability(runs):
 
 def show(cells, averages, seeds_say):
     """Print the one table (std of EMTC's seeds beside its means, all others' in the JSON), and what the seeds say."""
-    methods = [m for m in studies.methods(cells) if not m.endswith(UNTRAINED)]
+    known = studies.methods(cells)
+    methods = [m for m in known if not m.endswith(UNTRAINED)]
     lines = [*cells.items(), *((title, a["cells"]) for title, a in averages.items() if len(a["data"]) > 1)]
     rows = [[title, *(common.cell(row.get("EMTC", {}).get(m)) for m in common.METRICS),
              *(common.cell(row.get(m, {}).get("ACC"), std=False) for m in methods if m != "EMTC")]
             for title, row in lines]
     common.print_table(["data", "EMTC ACC", *common.METRICS[1:], *(m for m in methods if m != "EMTC")], rows,
                        "EMTC at its last epoch, mean ± std over seeds; ACC of all others")
-    methods = [m for m in ("EMTC", "untrained encoders", *with_controls(RELATED)) if m in studies.methods(cells)]
+    methods = [m for m in ("EMTC", "untrained encoders", *with_controls(RELATED)) if m in known]
     if set(RELATED) & set(methods):
         common.print_table(["data", *methods, "raw k-means"], [
             [title, *(common.cell(row.get(m, {}).get("ACC")) for m in (*methods, "raw k-means"))]
