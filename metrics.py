@@ -1,180 +1,149 @@
-"""How well a clustering meets the true classes: ACC, F1, NMI, ARI, from one contingency table.
+"""How well a clustering meets the true classes: ACC, F1, NMI, ARI, from the contingency table.
 
-Labels are names only: any numbering, integers or strings, lists, numpy or torch, for n samples in r classes and
-c clusters. Classes and clusters are matched one to one by the auction algorithm (Bertsekas, 1988).
+Labels are names only: any numbering, integers or strings, lists, numpy or torch, for n samples in
+r classes and c clusters. The auction algorithm (Bertsekas, 1988) matches classes and clusters.
 """
-from typing import NamedTuple
 
 import numpy as np
 
-NEVER = np.iinfo(np.int64).min
-
 
 def scores(y_true, y_pred):
-    """{"ACC", "F1", "NMI", "ARI"}: the four functions below in one pass, each a plain float."""
-    table = _contingency(y_true, y_pred)
-    acc, f1_ = _acc_f1(table)
-    return {"ACC": acc, "F1": f1_, "NMI": _nmi(table), "ARI": _ari(table)}
+    """{"ACC", "F1", "NMI", "ARI"}: the four functions below, each a plain float."""
+    functions = (("ACC", accuracy), ("F1", f1), ("NMI", nmi), ("ARI", ari))
+    return {name: function(y_true, y_pred) for name, function in functions}
 
 
 def accuracy(y_true, y_pred):
-    """Share of the samples (0 to 1) that lie in the class of their cluster, under the best one-to-one match.
+    """Share of the samples (0 to 1) in the class of their cluster: sum_i table[i, match(i)] / n.
 
-    y_true, y_pred: n labels each; clusters beyond the number of classes stay unmatched and count as wrong.
+    The match makes this as large as possible; a cluster without a class counts as wrong.
     ValueError (all four functions) if the lengths differ, there are none, or a label is missing.
     """
-    return _acc_f1(_contingency(y_true, y_pred))[0]
+    table = contingency(y_true, y_pred)
+    return float(table[best_match(table)].sum() / table.sum())
 
 
 def f1(y_true, y_pred):
-    """Macro F1 (0 to 1): the mean over the true classes under the match of `accuracy`; an unmatched class has 0.
+    """Macro F1 (0 to 1): mean over the classes i of 2 table[i, match(i)] / (|i| + |match(i)|).
 
-    Of several matches with the same ACC the one with the highest F1 counts, so names of labels play no role.
+    The match is that of `accuracy`, and of several with its ACC the one with the highest F1, so
+    that the names of the labels play no role. A class without a cluster has 0.
     """
-    return _acc_f1(_contingency(y_true, y_pred))[1]
+    table = contingency(y_true, y_pred)
+    sizes = table.sum(1)[:, None] + table.sum(0)  # (r, c), of class and cluster
+    return float((2 * table / sizes)[best_match(table)].sum() / len(table))
 
 
 def nmi(y_true, y_pred):
-    """Mutual information over the arithmetic mean of both entropies (0 to 1); 1 if both have one group only."""
-    return _nmi(_contingency(y_true, y_pred))
+    """Mutual information over the arithmetic mean of both entropies (0 to 1); 1 if both are 0.
+
+    With p_ij = table[i, j] / n and its sums p_i over clusters, q_j over classes:
+    I = sum_ij p_ij log(p_ij / (p_i q_j)), H(p) = - sum_i p_i log p_i, 2 I / (H(p) + H(q)).
+    """
+    joint = contingency(y_true, y_pred)
+    joint = joint / joint.sum()  # (r, c)
+    p, q, some = joint.sum(1), joint.sum(0), joint > 0  # (r,), (c,), (r, c)
+    if len(p) == len(q) == 1:
+        return 1.0
+    information = (joint[some] * np.log(joint[some] / np.outer(p, q)[some])).sum()
+    entropies = -(p * np.log(p)).sum() - (q * np.log(q)).sum()
+    return float(np.clip(2 * information / entropies, 0, 1))
 
 
 def ari(y_true, y_pred):
-    """Adjusted Rand index (Hubert & Arabie, 1985): 1 if both agree, about 0 by chance, at least -0.5."""
-    return _ari(_contingency(y_true, y_pred))
+    """Adjusted Rand index (Hubert & Arabie, 1985): 1 if both agree, about 0 by chance, >= -0.5.
 
-
-def match(table):
-    """Best one-to-one assignment in an integer table (r, c), none negative -> rows, cols, each (min(r, c),) int64.
-
-    Auction: each free row bids for the column of highest value (benefit less price) and raises its price by the
-    lead over the second best, plus epsilon. With integer benefits the result is exact once epsilon < 1 / n; here
-    benefits are scaled by n + 1 and epsilon is 1, all in integers. From prices of 0, which also makes a table
-    that is not square exact, this mostly ends after a few rounds. Many rows that fight for few equally good
-    columns would raise prices by 1 a round; that is broken off and solved by epsilon-scaling on a square table.
+    Of all pairs of samples A share the class, B the cluster, `both` share both: A B / pairs by
+    chance. ARI = (both - chance) / ((A + B) / 2 - chance), and 1 where that is 0 / 0.
     """
-    table = np.asarray(table)
-    if table.ndim != 2 or 0 in table.shape or table.dtype.kind not in "iub" or table.min() < 0:
-        raise ValueError(f"table must be a non-empty 2-d table of integers >= 0, got {table.dtype} {table.shape}")
-    if table.shape[0] > table.shape[1]:
-        cols, rows = match(table.T)
-        return rows[rows.argsort()], cols[rows.argsort()]
-    (r, n), useful = table.shape, np.arange(table.shape[1])
-    if r < n:
-        # The other r - 1 rows can take no more than r - 1 columns away, so a row needs only its r best ones.
-        useful = np.unique(np.argpartition(-table.astype(np.int64), r - 1, axis=1)[:, :r])
-        table, n = table[:, useful], len(useful)                         # (r, n)
-    benefit = table.astype(np.int64) * (n + 1)
-    col = _bidding(benefit, np.zeros(n, dtype=np.int64), epsilon=1, max_rounds=5 * n)
-    if (col < 0).any():
-        benefit = np.concatenate([benefit, np.zeros((n - r, n), dtype=np.int64)])           # (n, n)
-        price, epsilon = np.zeros(n, dtype=np.int64), max(2, int(benefit.max()))
-        while epsilon > 1:
-            epsilon = max(1, epsilon // 5)
-            price -= price.min()
-            col = _bidding(benefit, price, epsilon)
-    return np.arange(r), useful[col[:r]]
+    table = contingency(y_true, y_pred)
+    groups = table, table.sum(1), table.sum(0), table.sum()
+    # Python's integers, as products of numbers of pairs pass 2^63 at n = 100,000.
+    both, A, B, pairs = (int((m * (m - 1) // 2).sum()) for m in groups)
+    above, below = 2 * (both * pairs - A * B), (A + B) * pairs - 2 * A * B
+    return above / below if below else 1.0
 
 
-def _bidding(benefit, price, epsilon, max_rounds=None):
-    """Rounds of bids by all free rows until each has a column -> (r,), -1 = still free; raises price in place."""
-    r, n = benefit.shape
-    if n == 1:
-        return np.zeros(1, dtype=np.int64)
-    col, owner = np.full(r, -1), np.full(n, -1)
-    free, rounds = np.arange(r), 0
-    while free.size and rounds != max_rounds:
-        value = benefit[free] - price                                    # (f, n)
-        every, want = np.arange(free.size), value.argmax(1)              # (f,)
-        lead = value[every, want]
-        value[every, want] = NEVER
-        bid = price[want] + (lead - value.max(1)) + epsilon
-        np.maximum.at(price, want, bid)
-        won = bid == price[want]
-        taken, loser = want[won], owner[want[won]]
-        owner[taken] = free[won]
-        col[loser[loser >= 0]] = -1
-        col[owner[taken]] = taken
-        free = np.flatnonzero(col < 0)
-        rounds += 1
-    return col
-
-
-class _Table(NamedTuple):
-    row: np.ndarray     # (m,) class of each cell that is not 0
-    col: np.ndarray     # (m,) its cluster
-    count: np.ndarray   # (m,) its samples
-    a: np.ndarray       # (r,) samples of each class
-    b: np.ndarray       # (c,) samples of each cluster
-
-
-def _contingency(y_true, y_pred):
-    t, p = _codes(y_true, "y_true"), _codes(y_pred, "y_pred")            # (n,), (n,)
-    if len(t) != len(p):
-        raise ValueError(f"y_true and y_pred must have the same length, got {len(t)} and {len(p)}")
-    a, b = np.bincount(t), np.bincount(p)
-    cell = t * len(b) + p
-    if len(a) * len(b) <= 4 * len(t) + 2**16:
-        full = np.bincount(cell)
-        cell = np.flatnonzero(full)
-        count = full[cell]
-    else:
-        cell, count = np.unique(cell, return_counts=True)
-    return _Table(cell // len(b), cell % len(b), count, a, b)
+def contingency(y_true, y_pred):
+    """n classes and n clusters -> table (r, c) int64: how many samples of class i in cluster j."""
+    i, j = _codes(y_true, "y_true"), _codes(y_pred, "y_pred")  # (n,), (n,)
+    if len(i) != len(j):
+        raise ValueError(f"y_true and y_pred must be of one length, got {len(i)} and {len(j)}")
+    c = j.max() + 1
+    return np.bincount(i * c + j, minlength=(i.max() + 1) * c).reshape(-1, c)
 
 
 def _codes(labels, name):
-    """n labels -> int64 codes 0 .. groups - 1, each in use."""
-    given = labels.detach().cpu().numpy() if hasattr(labels, "detach") else labels
-    given = given.tolist() if getattr(given, "dtype", None) == object else given
-    x = np.asarray(given)
+    """n labels -> codes (n,) int64, 0 .. groups - 1, each in use."""
+    labels = labels.tolist() if hasattr(labels, "tolist") else labels  # of numpy, torch, pandas
+    x = np.asarray(labels)
     if x.ndim != 1 or x.size == 0:
         raise ValueError(f"{name} must be a list of at least one label, got shape {x.shape}")
-    mixed = x.dtype.kind in "US" and not isinstance(given, np.ndarray) and len({isinstance(v, str) for v in given}) > 1
-    if x.dtype.kind not in "USiubf" or mixed:
-        raise ValueError(f"{name} must hold numbers only or strings only, without missing labels")
-    if x.dtype.kind == "f" and np.isnan(x).any():
-        raise ValueError(f"{name} contains NaN: each sample needs a label")
-    if x.dtype.kind in "iub":
-        low, high = int(x.min()), int(x.max())
-        if high - low < 4 * x.size + 2**16 and high < 2**63:             # counting beats the sort of np.unique
-            x = x.astype(np.int64) - low
-            return (np.cumsum(np.bincount(x) > 0) - 1)[x]
+    mixed = x.dtype.kind == "U" and not all(isinstance(v, str) for v in labels)  # by numpy
+    if x.dtype.kind not in "USiubf" or mixed or (x.dtype.kind == "f" and np.isnan(x).any()):
+        raise ValueError(f"{name} must hold numbers only or strings only, and no missing label")
     return np.unique(x, return_inverse=True)[1]
 
 
-def _acc_f1(table):
-    row, col, count, a, b = table
-    # A class and a cluster that meet nobody else are each other's match: labels of n groups need no n x n table.
-    pair = (np.bincount(row)[row] == 1) & (np.bincount(col)[col] == 1)   # (m,)
-    hit, size = count[pair], a[row[pair]] + b[col[pair]]
-    if not pair.all():
-        rows, i = np.unique(row[~pair], return_inverse=True)
-        cols, j = np.unique(col[~pair], return_inverse=True)
-        dense = np.zeros((len(rows), len(cols)), dtype=np.int64)
-        dense[i, j] = count[~pair]
-        sizes = a[rows][:, None] + b[cols]                               # (rows, cols)
-        # ACC first, F1 second: one sample outweighs all F1 terms together, which are below `unit` each.
-        n = max(dense.shape) + 1
-        unit = max(1, 2**58 // (int(dense.max()) + 1) // n**2)
-        i, j = match(dense * (n * unit) + (2 * dense / sizes * unit).astype(np.int64))
-        hit, size = np.append(hit, dense[i, j]), np.append(size, sizes[i, j])
-    return float(hit.sum() / count.sum()), float((2 * hit / size).sum() / len(a))
+def best_match(table):
+    """The match (rows, cols) of a contingency table with the highest ACC, and then highest F1."""
+    # One sample more outweighs all F1 terms together, as each of them is at most `unit`.
+    n = max(table.shape) + 1
+    unit = max(1, 2**58 // (int(table.max()) + 1) // n**2)
+    terms = 2 * table / (table.sum(1)[:, None] + table.sum(0))  # (r, c)
+    return match(table * (n * unit) + (terms * unit).astype(np.int64))
 
 
-def _nmi(table):
-    n = table.count.sum()
-    if len(table.a) == len(table.b) == 1:
-        return 1.0
-    information = table.count / n * np.log(n * table.count / (table.a[table.row] * table.b[table.col]))
-    entropy = [-float((m / n * np.log(m / n)).sum()) for m in (table.a, table.b)]
-    return min(1.0, max(0.0, 2 * float(information.sum()) / sum(entropy)))
+def match(table):
+    """Best one-to-one match in a table (r, c) of integers >= 0 -> rows, cols, (min(r, c),) each.
+
+    Rows bid for columns as in an auction. With integer benefits the result is best if epsilon, the
+    least raise, is below 1 / n; here benefits are scaled by n + 1 and epsilon is 1. From prices of
+    0 a few rounds mostly do. Where rows fight for equally good columns epsilon falls from high to
+    1 instead; on a square table, as from other prices each column has to find a row.
+    """
+    table = np.asarray(table)
+    if table.ndim != 2 or 0 in table.shape or table.dtype.kind not in "iub" or table.min() < 0:
+        raise ValueError(f"need a 2-d table of integers >= 0, got {table.dtype} {table.shape}")
+    if table.shape[0] > table.shape[1]:
+        cols, rows = match(table.T)
+        return rows[rows.argsort()], cols[rows.argsort()]
+    r, n = table.shape
+    benefit, price = table.astype(np.int64) * (n + 1), np.zeros(n, dtype=np.int64)
+    col, epsilon = _auction(benefit, price, 1, most=5 * n), int(benefit.max()) + 1
+    if (col < 0).any():
+        benefit = np.pad(benefit, ((0, n - r), (0, 0)))  # (n, n)
+        while epsilon > 1:
+            epsilon = max(1, epsilon // 5)
+            price -= price.min()
+            col = _auction(benefit, price, epsilon)
+    return np.arange(r), col[:r]
 
 
-def _ari(table):
-    n = int(table.count.sum())
-    both, in_a, in_b = (int((m * (m - 1) // 2).sum()) for m in (table.count, table.a, table.b))
-    # Python integers: products of pair counts pass 2^63 at n = 100,000.
-    above = 2 * (both * (n * (n - 1) // 2) - in_a * in_b)
-    below = (in_a + in_b) * (n * (n - 1) // 2) - 2 * in_a * in_b
-    return above / below if below else 1.0
+def _auction(benefit, price, epsilon, most=-1):
+    """Rounds until each row has a column, at most `most` -> col (r,), -1 = none; changes price."""
+    col, owner = np.full(len(benefit), -1), np.full(len(price), -1)
+    while (col < 0).any() and most != 0:
+        bidding_round(benefit, price, col, owner, epsilon)
+        most -= 1
+    return col
+
+
+def bidding_round(benefit, price, col, owner, epsilon):
+    """Each row without a column bids for the column of highest value, benefit less price.
+
+    Bid = price + lead (best value less second best) + epsilon. The highest bid for a column is its
+    new price and wins it; the row that held it is free again.
+    benefit (r, n). In place, -1 = none: price (n,), col (r,) of each row, owner (n,) of columns.
+    """
+    free = np.flatnonzero(col < 0)  # (f,)
+    value = benefit[free] - price  # (f, n)
+    want, ranked = value.argmax(1), np.sort(value, 1)  # (f,), (f, n)
+    lead = ranked[:, -1] - ranked[:, -2:][:, 0]  # (f,); 0 if there is one column only
+    bid = price[want] + lead + epsilon
+    np.maximum.at(price, want, bid)  # the highest bid for a column
+    won = bid == price[want]
+    taken, loser = want[won], owner[want[won]]
+    owner[taken] = free[won]  # of equal bids the last
+    col[loser[loser >= 0]] = -1
+    col[owner[taken]] = taken

@@ -1,108 +1,108 @@
-"""The UEA archive, by name or by path, as X (N, T, D) float32.
+"""Time series as X (N, T, D) float32: the UEA archive by name, or files of one's own.
 
     from uea_loader import load
-    X, y, classes, name = load("BasicMotions", split="test")
+    X, y, classes, *_ = load("BasicMotions", split="test")
 
-A name is looked up in `data_dir`, `./data` (and the data folder beside this file), then the cache folder
-($EMTC_DATA, else the user's cache), then downloaded. Text is read by `uea_text.py`: missing entries and the end of
-shorter series are NaN. Every user error is one `DataError` line. Archive: Bagnall et al. 2018, arXiv 1811.00075.
-aeon, sktime and tsai use (N, D, T): `X.transpose(0, 2, 1)` goes there and back; tslearn uses (N, T, D).
+A name is looked up in `data_dir`, `./data`, the data folder beside this file and the cache folder
+($EMTC_DATA, else the user's cache), then downloaded. Missing entries and the end of shorter series
+are NaN. What a header says about sizes, lengths and missing values is ignored: the data decide.
+aeon, sktime and tsai use (N, D, T): `X.transpose(0, 2, 1)` goes there and back; tslearn (N, T, D).
 """
 
-import difflib
-import hashlib
-import http.client
-import json
-import lzma
+import io
 import os
 import re
-import shutil
-import stat
-import struct
-import tempfile
-import threading
-import urllib.request
-import zipfile
+import warnings
 import zlib
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from uea_text import DATA_LINE, DataError, Parsed, parse, plain, read_header, usable
+from support import archive
+from support.archive import DataError
+from support.long_csv import number, read_long
 
-URL = "https://timeseriesclassification.com/aeon-toolkit/{name}.zip"
-STALL_S, TOTAL_S = 20, 1800                  # a server that is silent; one that only trickles
-MAX_ZIP, MAX_UNPACKED = 2 << 30, 8 << 30     # bytes
-MAX_INFLATE = 100                            # unpacked bytes per zipped byte; number text needs 3 to 10
-COPY_FROM = 1 << 20                          # bytes of text from which a binary copy pays; 1 MB is read in ~10 ms
-FORMATS = (".ts", ".arff", ".npz")
-ARCHIVE = """ArticularyWordRecognition AsphaltObstaclesCoordinates AsphaltPavementTypeCoordinates
-AsphaltRegularityCoordinates AtrialFibrillation BasicMotions CharacterTrajectories Cricket DuckDuckGeese EigenWorms
-Epilepsy ERing EthanolConcentration FaceDetection FingerMovements HandMovementDirection Handwriting Heartbeat
-InsectWingbeat JapaneseVowels Libras LSST MotorImagery NATOPS PEMS-SF PenDigits PhonemeSpectra RacketSports
-SelfRegulationSCP1 SelfRegulationSCP2 SpokenArabicDigits StandWalkJump UWaveGestureLibrary""".split()
-_BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, RuntimeError, ValueError,
-               KeyError, SyntaxError, TypeError, OverflowError)
+FORMATS = (".ts", ".arff", ".npz", ".csv")
+COPY_FROM = 1 << 20  # bytes of text from which a binary copy pays
+MAX_PADDING = 100  # cells of the padded array per value in the file
 
 
 class Dataset(NamedTuple):
-    """X (N, T, D) float32, NaN = missing or padding; y (N,) int64 in [0, len(classes)), or None."""
-
-    X: np.ndarray
-    y: np.ndarray | None
+    X: np.ndarray  # (N, T, D) float32, NaN = missing or padding, N, T, D >= 1
+    y: np.ndarray | None  # (N,) int64 in [0, len(classes)), or None without labels
     classes: list[str]
     name: str
+    ids: list[str] | None  # N names of series, where the file has them (.csv)
 
 
-def load(name_or_path, split="test", data_dir=None, download=True):
-    """Read one data set of the archive, or data of one's own.
+class Parsed(NamedTuple):
+    """One file."""
 
-    name_or_path: a name ("BasicMotions"), a data set's folder (`Name_TRAIN.*`, `Name_TEST.*`), or one `.ts`,
-    `.arff` or `.npz` file (`X` (N, T, D) or (N, T), and optionally `y` (N,)), which is read as it is, whatever
-    `split` says. split: "train", "test" or "all" (train, then test). The splits of a name or folder share one label
-    map: the header's class order where it has one, else the sorted names.
-    Returns a `Dataset` with N, T, D >= 1 and finite or NaN values; y is None where the file has no labels.
-    Raises `DataError`.
+    X: np.ndarray
+    labels: list[str] | None  # N class names
+    classes: list[str]  # those that the header declares, in its order
+    ids: list[str] | None = None
+
+
+def load(
+    name_or_path,
+    split="test",
+    data_dir=None,
+    id_column="id",
+    time_column="time",
+    class_column="class",
+    download=True,
+):
+    """Read one data set as a `Dataset`; raises `DataError`.
+
+    name_or_path: a name ("BasicMotions"), a data set's folder (`Name_TRAIN.*`, `Name_TEST.*`), or a
+    file, which is read as it is, whatever `split` says: `.ts`, `.arff`, `.npz` (`X` (N, T, D) or
+    (N, T), perhaps `y` (N,)) or `.csv` (support/long_csv.py). split: "train", "test" or "all"
+    (train, then test). Both splits share one label map: the classes in the order of the headers,
+    train's first, or all sorted where a header names none.
     """
     if split not in ("train", "test", "all"):
         raise DataError(f"split is {split!r}; it must be 'train', 'test' or 'all'")
+    columns = (id_column, time_column, class_column)
+    need = ["train", "test"] if split == "all" else [split]
     try:
-        path = Path(name_or_path).expanduser()
+        path = Path(os.path.expanduser(name_or_path))
         if path.suffix.lower() in FORMATS:
-            return _assemble({split: path}, [split])
-        need = ["train", "test"] if split == "all" else [split]
-        return _assemble(_find(str(name_or_path), path, need, data_dir, download), need)
+            return _assemble({split: path}, [split], columns)
+        files = archive.find(str(name_or_path), need, FORMATS, data_dir, download)
+        return _assemble(files, need, columns)
     except MemoryError:
         raise DataError(f"{name_or_path}: does not fit into this machine's memory") from None
     except OSError as e:
         raise DataError(f"{str(e.filename or name_or_path)[-200:]}: {e.strerror or e}") from None
 
 
-def _assemble(files, need):
+def _assemble(files, need, columns):
     """Read the splits in `need` and put them under the label map of all `files`."""
-    raws = {s: _read(files[s]) for s in need}
+    parts = {s: _read(files[s], columns) for s in need}
     name = re.sub(r"_(TRAIN|TEST)$", "", files[need[0]].stem)
+    X, labels, _, ids = zip(*parts.values())
     y, classes = None, []
-    if all(r.labels is not None for r in raws.values()):
-        names = [raws[s].classes if s in raws else _classes_of(files[s]) for s in sorted(files, reverse=True)]
-        if not all(names):   # a header without class names: only the labels of all files give the map
-            every = [raws[s] if s in raws else _read(files[s]) for s in files]
-            names = [sorted({c for r in every for c in r.labels or []}, key=_natural)]
-        classes = list(dict.fromkeys(c for group in names for c in group))
+    if None not in labels:
+        order = sorted(files, reverse=True)  # train, test
+        groups = [parts[s].classes if s in parts else _classes_of(files[s]) for s in order]
+        if not all(groups):
+            every = [parts[s] if s in parts else _read(files[s], columns) for s in order]
+            groups = [sorted({c for part in every for c in part.labels or []}, key=_natural)]
+        classes = list(dict.fromkeys(c for group in groups for c in group))
         code = {c: i for i, c in enumerate(classes)}
-        y = np.array([code[c] for r in raws.values() for c in r.labels], dtype=np.int64)   # (N,)
-    elif any(r.labels is not None for r in raws.values()):
+        y = np.array([code[c] for group in labels for c in group], np.int64)
+    elif any(labels):
         raise DataError(f"{name}: one split has labels and the other has none")
-    parts = [r.X for r in raws.values()]
-    if len(parts) == 1:
-        return Dataset(parts[0], y, classes, name)
-    (n, T0, D), (m, T1, D1) = (x.shape for x in parts)
-    if D != D1:
-        raise DataError(f"{name}: train has {D} variates and test has {D1}")
-    X = np.full((n + m, max(T0, T1), D), np.nan, np.float32)
-    X[:n, :T0], X[n:, :T1] = parts   # (N, T, D)
-    return Dataset(X, y, classes, name)
+    ids = None if None in ids else [i for group in ids for i in group]
+    if X[0].shape[2] != X[-1].shape[2]:
+        raise DataError(f"{name}: train has {X[0].shape[2]} variates and test {X[1].shape[2]}")
+    if len(X) > 1:
+        ends = [(0, max(X[0].shape[1], X[1].shape[1]) - x.shape[1]) for x in X]
+        X = [np.pad(x, ((0, 0), end, (0, 0)), constant_values=np.nan) for x, end in zip(X, ends)]
+        X = [np.concatenate(X)]
+    return Dataset(X[0], y, classes, name, ids)  # (N, T, D)
 
 
 def _natural(label):
@@ -113,227 +113,237 @@ def _natural(label):
         return (1, 0.0, label)
 
 
-# ---- which files
-
-def _cache_dir():
-    if os.environ.get("EMTC_DATA"):
-        return Path(os.environ["EMTC_DATA"])
-    user = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA")
-    return (Path(user) if user else Path(os.path.expanduser("~")) / ".cache") / "emtc"
+# ---- one file
 
 
-def _files_in(folder, name):
-    """{"train": path, "test": path} in the first format that `folder` has, perhaps one of them or none."""
-    for ext in FORMATS:
-        found = {s: folder / f"{name}_{s.upper()}{ext}" for s in ("train", "test")}
-        found = {s: p for s, p in found.items() if p.is_file()}
-        if found:
-            return found
-    return {}
-
-
-def _find(name, path, need, data_dir, download):
-    """The files of a data set given by folder or by name, downloaded if they are nowhere."""
-    if path.name != name or name in ("", ".."):
-        if not name or not path.is_dir():
-            raise DataError(f"{name[:200]!r}: no such file or folder; give a data set's name, its folder, or a file "
-                            f"({', '.join(FORMATS)})")
-        return _in_folder(path, need)
-    if data_dir is not None and not Path(data_dir).is_dir():
-        raise DataError(f"{data_dir}: no such folder for data_dir")
-    cache = _cache_dir()
-    roots = [Path(r) for r in (data_dir, "data", Path(__file__).resolve().parent / "data", cache) if r is not None]
-    for folder in [f for r in roots for f in (r / name, r)]:
-        files = _files_in(folder, name)
-        if all(s in files for s in need):
-            return files
-    if path.is_dir():
-        return _in_folder(path, need)
-    if name not in ARCHIVE:
-        local = [p.name for r in roots if r.is_dir() for p in r.iterdir() if _files_in(p, p.name)]
-        known = {n.lower(): n for n in (*ARCHIVE, *local)}
-        close = [known[c] for c in difflib.get_close_matches(name[:80].lower(), known, 3, 0.5)]
-        raise DataError(f"unknown data set {name[:80]!r}; close matches: {', '.join(close) or 'none'}; data of your "
-                        "own are given by their path")
-    if not download:
-        raise DataError(f"{name}: not on this machine, and download is off; {_by_hand(name, cache)}")
-    _download(name, cache)
-    return _in_folder(cache / name, need)
-
-
-def _in_folder(folder, need):
-    name = folder.resolve().name
-    stems = {re.sub(r"_(TRAIN|TEST)$", "", p.stem) for p in folder.iterdir() if p.suffix in FORMATS}
-    name = name if name in stems or len(stems) != 1 else stems.pop()
-    files = _files_in(folder, name)
-    for s in need:
-        if s not in files:
-            raise DataError(f"{folder}: holds no {name}_{s.upper()} as .ts, .arff or .npz")
-    return files
-
-
-# ---- one file, and its binary copy in the cache folder
-
-def _read(path):
-    """One file as `Parsed`."""
+def _read(path, columns):
+    """One file as `Parsed`; of a large text a copy is kept, and used while the text is the same."""
     if not path.is_file():
         raise DataError(f"{path}: no such file")
-    if path.suffix.lower() == ".npz":
+    kind = path.suffix.lower()
+    if kind == ".npz":
         return _read_npz(path)
     data = path.read_bytes()
-    if len(data) < COPY_FROM:
-        return parse(data, path)
-    key = ["emtc 1", len(data), zlib.crc32(data)]
-    copy = _cache_dir() / "parsed" / (hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:32] + ".bin")
-    raw = _recall(copy, key)
-    if raw is None:
-        raw = parse(data, path)
-        _remember(copy, key, raw)
-    return raw
-
-
-def _classes_of(path):
-    """The class names in the header of `path`, without reading its data."""
-    if path.suffix.lower() == ".npz":
-        return []
-    with open(path, "rb") as f:
-        head = f.read(1 << 16)
-        while not DATA_LINE.search(plain(head)) and (more := f.read(len(head))):
-            head += more
-    return read_header(plain(head), path).classes
-
-
-def _recall(copy, key):
-    """The parsed file from its binary copy, or None unless the copy is whole and was made from these bytes."""
+    key = repr(("emtc 2", len(data), zlib.crc32(data), columns if kind == ".csv" else None))
+    large = len(data) >= COPY_FROM
+    if large and (copy := archive.recall(path, key)):
+        return Parsed(*copy)
     try:
-        with open(copy, "rb") as f:
-            check, meta = f.readline(32), f.readline()
-            X = np.fromfile(f, "<f4")
-        if int(check) != zlib.crc32(X, zlib.crc32(meta)):
-            return None
-        meta = json.loads(meta)
-        return Parsed(X.reshape(meta["shape"]), meta["labels"], meta["classes"]) if meta["key"] == key else None
-    except (OSError, ValueError, TypeError, KeyError):
-        return None
-
-
-def _remember(copy, key, raw):
-    meta = {"key": key, "shape": raw.X.shape, "labels": raw.labels, "classes": raw.classes}
-    meta = json.dumps(meta).encode() + b"\n"
-    part = None
-    try:
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=copy.parent, delete=False) as f:
-            part = f.name
-            f.write(b"%d\n" % zlib.crc32(raw.X, zlib.crc32(meta)) + meta)
-            f.write(raw.X.astype("<f4", copy=False))
-        os.replace(part, copy)
-        part = None
-    except OSError:
-        return   # a cache that cannot be written only costs time
-    finally:
-        if part and os.path.exists(part):
-            os.unlink(part)
+        parsed = _read_csv(data, path, columns) if kind == ".csv" else _read_text(data, path)
+    except DataError as e:
+        if archive.cache_folder().resolve() not in path.resolve().parents:
+            raise
+        raise DataError(f"{e}; to download it again, delete {path.parent}") from None
+    if large:
+        archive.remember(path, key, parsed)
+    return parsed
 
 
 def _read_npz(path):
     try:
-        with zipfile.ZipFile(path) as z:
-            size = sum(m.file_size for m in z.infolist() if m.filename in ("X.npy", "y.npy"))
-        if size > min(MAX_UNPACKED, MAX_INFLATE * max(path.stat().st_size, 1 << 20)):
-            raise DataError(f"{path}: would unpack to {size} bytes")
-        with np.load(path, allow_pickle=False) as f:
-            if "X" not in f.files:
-                raise DataError(f"{path}: has no array X, but {', '.join(f.files)[:80] or 'nothing'}")
-            X, y = f["X"], f["y"] if "y" in f.files else None
-    except DataError:
-        raise
-    except _BROKEN_ZIP as e:
-        raise DataError(f"{path}: not a readable .npz file ({str(e)[:80] or type(e).__name__})") from None
+        found = archive.arrays_of(path, ("X", "y"))
+    except ValueError as e:
+        hint = "; save text labels as y.astype(str)" * ("Object arrays" in str(e))
+        raise DataError(f"{path}: not a readable .npz file ({str(e)[:80]}){hint}") from None
+    if "X" not in found:
+        raise DataError(f"{path}: has no array X")
+    X, y = found["X"], found.get("y")
     if X.dtype.kind not in "fiub" or X.ndim not in (2, 3) or 0 in X.shape:
-        raise DataError(f"{path}: X is {X.dtype} {X.shape}; it must be numbers of shape (N, T, D)")
+        raise DataError(f"{path}: X is {X.dtype} {X.shape}; it must be numbers (N, T, D)")
     if y is not None and (y.shape != X.shape[:1] or y.dtype.kind not in "fiubU"):
-        raise DataError(f"{path}: y is {y.dtype} {y.shape}; it must be integers or strings of shape ({len(X)},)")
+        raise DataError(f"{path}: y is {y.dtype} {y.shape}; it must be classes ({len(X)},)")
     if y is not None and y.dtype.kind == "f":
         if not np.isfinite(y).all():
             raise DataError(f"{path}: y has a missing label")
-        y = np.array([f"{c:g}" for c in y])   # 1.0 is class 1
+        y = np.array([str(int(c)) if c == int(c) else str(c) for c in y])  # 1.0 is class 1
     with np.errstate(over="ignore"):
-        X = np.ascontiguousarray(X.reshape(*X.shape[:2], -1), np.float32)   # (N, T) -> (N, T, 1)
-    return Parsed(usable(X, path), None if y is None else [str(c) for c in y.tolist()], [])
+        X = np.ascontiguousarray(X.reshape(*X.shape[:2], -1), np.float32)  # (N, T) -> (N, T, 1)
+    return Parsed(_usable(X, path), None if y is None else [str(c) for c in y.tolist()], [])
 
 
-# ---- download
-
-def _by_hand(name, cache):
-    return (f"by hand: unpack {URL.format(name=name)} and put {name}_TRAIN.ts and {name}_TEST.ts (or .arff) into "
-            f"{cache / name}")
-
-
-def _download(name, cache):
-    """Fetch, check and unpack the archive's zip. `cache` changes only at the end, by renames."""
+def _read_csv(data, path, columns):
     try:
-        cache.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=cache, prefix=".part-") as part:
-            part = Path(part)
-            _fetch(URL.format(name=name), part / "zip")
-            _unpack(part / "zip", part / name, name)
-            if not (cache / name).exists():
-                os.replace(part / name, cache / name)
-            else:   # a folder that has one split only, or another process was faster
-                for file in (part / name).iterdir():
-                    os.replace(file, cache / name / file.name)
-    except (OSError, http.client.HTTPException, *_BROKEN_ZIP) as e:
-        raise DataError(f"cannot download {name}: {str(e) or type(e).__name__}; {_by_hand(name, cache)}") from None
+        ids, labels, series = read_long(_text(data).removeprefix("\ufeff"), path, columns)
+    except ValueError as e:
+        raise DataError(str(e)) from None
+    flat = np.concatenate([x.T.ravel() for x in series])
+    lengths = np.array([[len(x)] * x.shape[1] for x in series])  # (N, D)
+    return Parsed(_grid(flat, lengths, path), labels, [], ids)
 
 
-def _fetch(url, target):
-    """Download in a thread of its own, so that no server can hold us longer than TOTAL_S."""
-    failed = []
-
-    def work():
-        try:
-            with urllib.request.urlopen(url, timeout=STALL_S) as reply, open(target, "wb") as f:
-                size, got = reply.headers.get("Content-Length"), 0
-                while block := reply.read(1 << 16):
-                    got += len(block)
-                    if got > MAX_ZIP:
-                        raise DataError(f"the server sends more than {MAX_ZIP} bytes")
-                    f.write(block)
-            if size is not None and int(size) != got:
-                raise DataError(f"the server announced {size} bytes and sent {got}")
-        except Exception as e:   # whatever it is, the caller's thread raises it
-            failed.append(e)
-
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    thread.join(TOTAL_S)
-    if thread.is_alive():
-        raise DataError(f"not done after {TOTAL_S} s")
-    if failed:
-        raise failed[0]
+# ---- the text of .ts and .arff
 
 
-def _unpack(zip_path, folder, name):
-    """Only the two files that are needed, by their base names; an unsafe member condemns the whole zip."""
-    if not zipfile.is_zipfile(zip_path):
-        raise DataError("the server's answer is no zip file (a page of text?) or not a whole one")
-    with zipfile.ZipFile(zip_path) as z:
-        members = {}
-        for m in z.infolist():
-            inside = PurePosixPath(m.filename.replace("\\", "/"))
-            if inside.is_absolute() or ".." in inside.parts or stat.S_ISLNK(m.external_attr >> 16):
-                raise DataError(f"the zip has an unsafe member {m.filename[:80]!r}")
-            members[inside.name] = m
-        pairs = [[f"{name}_TRAIN{ext}", f"{name}_TEST{ext}"] for ext in (".ts", ".arff")]
-        pair = next((p for p in pairs if members.keys() >= {*p}), None)
-        if not pair:
-            raise DataError(f"the zip holds no {name}_TRAIN and {name}_TEST as .ts or .arff")
-        size = sum(members[file].file_size for file in pair)
-        if size > min(MAX_UNPACKED, MAX_INFLATE * max(zip_path.stat().st_size, 1 << 20)):
-            raise DataError(f"the zip would unpack to {size} bytes")
-        folder.mkdir()
-        for file in pair:
-            with z.open(members[file]) as source, open(folder / file, "wb") as target:
-                shutil.copyfileobj(source, target, 1 << 20)
-            _classes_of(folder / file)   # a file without a readable header is not kept
+DATA_LINE = re.compile(rb"^[ \t]*@data[ \t]*$", re.IGNORECASE | re.MULTILINE)
+QUOTED = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""
+LAST_FIELD = re.compile(rf",( ?(?:{QUOTED})|[^,]*)\Z".encode())
+SEPARATOR = {"ts": b":", "relational": rb"\n", "flat": b"\n"}  # between variates
+NUMERIC = {"numeric", "real", "integer"}
+IGNORED = {"problemname", "missing", "univariate", "dimension", "dimensions", "equallength"}
+IGNORED |= {"serieslength", "relation", "timestamps", "targetlabel", "end"}
+
+
+def _read_text(data, path):
+    data = _plain(data)
+    kind, labelled, classes, end = _header(data, path)
+    known, flat, lengths, labels, lines = {*classes, "?"}, [], [], [], []
+    body = io.BytesIO(data)
+    body.seek(end)  # of the line @data, which is read as an empty one
+    with warnings.catch_warnings(), np.errstate(over="ignore"):
+        warnings.simplefilter("error", DeprecationWarning)  # of numpy before 2.4, at bad text
+        for line, record in enumerate(body, data.count(b"\n", 0, end) + 1):
+            record = record.strip()
+            if not record or record[:1] in b"#%":
+                continue
+            try:
+                rows, label = _record(record, kind, labelled)
+                flat.append(_numbers(b",".join(rows)))
+                lengths.append([row.count(b",") + 1 for row in rows])
+                if len(rows) != len(lengths[0]):
+                    raise ValueError(f"{len(rows)} variates, but {len(lengths[0])} before")
+                if labelled and not label:
+                    raise ValueError("no class label at the end")
+                if classes and label not in known:
+                    names = ", ".join(classes)[:200]
+                    raise ValueError(f"label {label[:40]!r} is not one of the header's {names}")
+            except ValueError as e:
+                raise DataError(f"{path}:{line}: {e}") from None
+            labels.append(label)
+            lines.append(line)
+    if not lines:
+        raise DataError(f"{path}: no record after @data")
+    if {*labels} <= {"?", ""}:
+        labels = None
+    elif "?" in labels:
+        raise DataError(f"{path}:{lines[labels.index('?')]}: the class label is missing")
+    return Parsed(_grid(np.concatenate(flat), np.array(lengths), path), labels, classes)
+
+
+def _plain(data):
+    """Bytes without a byte order mark and with one \n at the end of each line."""
+    data = data.removeprefix(b"\xef\xbb\xbf")
+    return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if b"\r" in data else data
+
+
+def _classes_of(path):
+    """The class names in the header of `path`, without reading its data."""
+    if path.suffix.lower() in (".npz", ".csv"):
+        return []
+    with open(path, "rb") as f:
+        head = f.read(1 << 16)
+        while not DATA_LINE.search(_plain(head)) and (more := f.read(len(head))):
+            head += more
+    return _header(_plain(head), path)[2]
+
+
+def _header(data, path):
+    """-> ("ts", "relational" or "flat" (univariate .arff), labelled or not, classes, its end)."""
+    mark = DATA_LINE.search(data)
+    if not mark:
+        raise DataError(f"{path}: has no @data line, so it is no whole .ts or .arff file in UTF-8")
+    kinds, nested, labelled, classes = [], False, None, []  # kinds: types of the .arff's columns
+    for i, line in enumerate(map(_text, data[: mark.start()].split(b"\n")), 1):
+        word, rest = (*line.split(None, 1), "", "")[:2]
+        key, flag = word.lower()[1:], rest.lower().split()[:1]
+        attribute = re.match(rf"({QUOTED}|\S+)\s+(\S.*)", rest)
+        nested = nested and key != "end"  # until @end: the columns of one row
+        if nested or word[:1] in ("", "#", "%"):
+            continue
+        elif word[0] != "@":
+            raise DataError(f"{path}:{i}: {line.strip()[:40]!r} is no line of a header")
+        elif key == "classlabel" and flag in (["true"], ["false"]):
+            labelled = flag == ["true"]
+            classes = [_unquote(c) for c in re.findall(rf"{QUOTED}|\S+", rest)[1:] if labelled]
+        elif key == "attribute" and attribute:
+            kinds.append(attribute[2].strip())
+            nested = kinds[-1].lower() == "relational"
+            name = _unquote(attribute[1]).lower()
+            if kinds[-1].lower() in NUMERIC and name in ("class", "target", "label"):
+                raise DataError(f"{path}:{i}: a numeric class; a nominal one is needed")
+        elif key in ("timestamps", "targetlabel") and flag == ["true"]:
+            raise DataError(f"{path}:{i}: @{key} true is not supported")
+        elif key not in IGNORED:
+            raise DataError(f"{path}:{i}: cannot read {line.strip()[:60]!r}")
+    if not kinds:
+        if labelled is None:
+            raise DataError(f"{path}: the header has neither @classLabel nor @attribute")
+        return "ts", labelled, classes, mark.end()
+    nominal = kinds[-1].startswith("{")
+    labelled = nominal or kinds[-1].lower() == "string"
+    values = [kind.lower() for kind in kinds[: len(kinds) - labelled]]
+    if values != ["relational"] and not (values and {*values} <= NUMERIC):
+        raise DataError(f"{path}: needs one relational or all numeric attributes, then the class")
+    found = re.findall(rf"{QUOTED}|[^,\s'\"][^,]*", kinds[-1].strip("{} ")) if nominal else []
+    kind = "relational" if values == ["relational"] else "flat"
+    return kind, labelled, [_unquote(c) for c in found], mark.end()
+
+
+def _record(line, kind, labelled):
+    """One line of data -> (the text of each variate, values with commas between; class label)."""
+    values, label = line, b""
+    if kind == "ts" and labelled:
+        values, colon, label = line.rpartition(b":")
+        if not colon:
+            raise ValueError("expected values, ':' and a class label")
+    elif kind == "relational":
+        end = line.find(line[:1], 1)
+        after = line[end + 1 :].strip()
+        if line[:1] not in (b"'", b'"') or end < 0 or after[:1] != b"," * labelled:
+            form = r"'values\nvalues'" + ",label" * labelled
+            raise ValueError(f"expected one quoted series, {form}")
+        values, label = line[1:end], after[1:]
+    elif labelled and (last := LAST_FIELD.search(line)):
+        values, label = line[: last.start()], last[1]
+    rows = values.split(SEPARATOR[kind])
+    while len(rows) > 1 and kind == "relational" and not rows[-1].strip():
+        rows.pop()  # SpokenArabicDigits ends each series with an empty row
+    if rows == [b""]:
+        raise ValueError("no values")
+    return rows, _unquote(_text(label))
+
+
+def _text(raw):
+    """UTF-8, or the Latin-1 of some older files of the archive."""
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return raw.decode("latin-1")
+
+
+def _unquote(label):
+    label = label.strip()
+    if len(label) > 1 and label[0] in "'\"" and label[-1] == label[0]:
+        label = re.sub(r"\\(.)", r"\1", label[1:-1])
+    return label.strip()
+
+
+def _numbers(text):
+    """Fields with commas between -> (n,) float32, all at once, or one by one where that fails."""
+    try:
+        x = np.fromstring(text, sep=",").astype(np.float32)
+        if len(x) == text.count(b",") + 1 and not np.isinf(x).any():
+            return x
+    except (ValueError, DeprecationWarning):
+        pass
+    return np.array([number(_text(field)) for field in text.split(b",")], np.float32)
+
+
+def _grid(flat, lengths, path):
+    """Values one series after the other, and the lengths (N, D) of the variates -> X (N, T, D)."""
+    (N, D), T = lengths.shape, int(lengths.max())
+    if N * D * T > MAX_PADDING * len(flat) + 1_000_000:
+        raise DataError(
+            f"{path}: one series has {T} values; padding all takes {4 * N * D * T} bytes"
+        )
+    X = np.full((N, D, T), np.nan, np.float32)
+    X[np.arange(T) < lengths[:, :, None]] = flat
+    return _usable(np.ascontiguousarray(X.transpose(0, 2, 1)), path)  # (N, D, T) -> (N, T, D)
+
+
+def _usable(X, path):
+    """X, unless it has an infinite value or nothing but missing ones."""
+    if np.isinf(X).any():
+        raise DataError(f"{path}: has a value that is infinite or beyond float32")
+    if np.isnan(X).all():
+        raise DataError(f"{path}: every value is missing")
+    return X

@@ -1,187 +1,141 @@
-"""NC-VQVAE's claim: with a non-contrastive loss a VQVAE has better codes and generates better.
+"""NC-VQVAE's next checks: the augmentation, the codes that the prior starts from, the SSL weights.
 
-    python experiments/nc_vqvae.py            # fills results/nc_vqvae.json, resumable
-    python experiments/nc_vqvae.py --table    # prints what is there
-    python experiments/nc_vqvae.py --steps 1000 --data GunPoint NATOPS   # longer; in results/nc_vqvae_1000.json
+    python experiments/nc_vqvae.py                    # results/nc_vqvae.json, figures/nc_vqvae.png
+    python experiments/nc_vqvae.py --study weights --epochs 300
 
-Plain VQVAE, NC-VQVAE (Barlow Twins with slice-and-shuffle, the paper's headline; VIbCReg with
-window warp) and the untrained encoder, the same number of steps for each, then the same MaskGIT
-prior. Stage 1 and the prior see the training series, the test series only score; labels enter the
-prior by class, the probes and the classifier behind FID and IS, never stage 1. Last step, no
-selection.
+Stage 1 and the prior see the training series only, each for --epochs passes; labels enter the prior
+by class, the 5-NN probe and the classifier behind FID and IS, never stage 1. Last epoch, nothing
+picked by a score. All priors are the same MaskGIT. MSE: squared error of the test series as the
+codes give them back, in z-scored units, so that 1 is what the mean alone would reach.
 """
-import argparse
-import json
+
+import functools
 import math
-import os
 import sys
-import time
-from pathlib import Path
 
+import generation
 import numpy as np
-import torch
+import store
+from tables import summary
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-from related import generation_scores as gs
-from related.common import load_splits
 from related.nc_vqvae import NCVQVAE
+from related.second_view import SSL
 
-DATA = ("GunPoint", "ItalyPowerDemand", "ArrowHead", "OSULeaf", "BasicMotions")
-VARIANTS = {"untrained": {"ssl": "none"}, "plain VQVAE": {"ssl": "none"},
-            "Barlow, slice": {"ssl": "barlow", "augment": "slice"},
-            "VIbCReg, warp": {"ssl": "vibcreg", "augment": "warp"}}
-COLUMNS = {"knn_codes": "5-NN codes", "linear_codes": "linear codes", "knn_continuous": "5-NN z",
-           "linear_continuous": "linear z", "fid": "FID", "is": "IS", "tstr": "TSTR"}
-STEPS, BATCH, SAMPLES = 400, 32, 256
-
-
-def stem(steps):
-    """Name of the files of runs of so many steps; the default's has no number."""
-    return "nc_vqvae" if steps == STEPS else f"nc_vqvae_{steps}"
-
-
-def paths(steps):
-    """The scores, and six series per variant of seed 0 for the figures."""
-    return [ROOT / "results" / f"{stem(steps)}{end}.json" for end in ("", "_samples")]
-
-
-def epochs(steps, n):
-    """Passes over n series that make at least `steps` steps."""
-    return math.ceil(steps / math.ceil(n / BATCH))
+DATA = ("RacketSports",)
+SIZE = {"dim": 16, "n_res": 1, "projector_width": 128, "lr": 3e-3}  # half of the defaults
+SAMPLES, SHOWN = 256, ("real series", "plain VQVAE", "Barlow Twins, slice")
+PLAIN, BARLOW = {"ssl": "none"}, {"ssl": "barlow", "augment": "slice"}
+AUGMENTATION = {  # one thing at a time: loss, augmentation, the second view's reconstruction
+    "real series": None,
+    "untrained": {**PLAIN, "epochs": 0},
+    "plain VQVAE": PLAIN,
+    "slice, rebuilt only": {**PLAIN, "augment": "slice", "aug_weight": 0.1},
+    "warp, rebuilt only": {**PLAIN, "augment": "warp", "aug_weight": 0.1},
+    "Barlow Twins, no augmentation": {"ssl": "barlow", "augment": "none"},
+    "Barlow Twins, slice": BARLOW,
+    "Barlow Twins, slice not rebuilt": {**BARLOW, "aug_weight": 0.0},
+    "Barlow Twins, warp": {"ssl": "barlow", "augment": "warp"},
+    "VIbCReg, slice": {"ssl": "vibcreg", "augment": "slice"},
+    "VIbCReg, warp": {"ssl": "vibcreg", "augment": "warp"},
+}
+PRIOR = {f"{name} codes": {"codes": name} for name in ("frozen", "tuned", "random")}
 
 
-def read(path):
-    return json.loads(path.read_text()) if path.exists() else {}
+def weighted(ssl, place=0, value=None):
+    """Options of NCVQVAE with one of the loss's weights changed, by its place in SSL."""
+    weights = list(SSL[ssl][1])
+    weights[place] = weights[place] if value is None else value
+    return {"ssl": ssl, "augment": "slice", "ssl_weights": tuple(weights)}
 
 
-def write(path, content, indent=1):
-    """Whole file or none."""
-    path.parent.mkdir(exist_ok=True)
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(content, indent=indent) + "\n")
-    os.replace(part, path)
+BY_WEIGHT = {w: f"Barlow Twins, weight {w:g}" for w in (0, 0.1, 1, 10, 100, 1000)}
+TERMS = {"invariance": 2500, "variance": 2500, "covariance": 100}  # a hundred times their weights
+WEIGHTS = (
+    {name: weighted("barlow", 0, w) for w, name in BY_WEIGHT.items()}
+    | {f"Barlow Twins, lambda {x:g}": weighted("barlow", 1, x) for x in (0, 0.5)}
+    | {"VICReg": weighted("vicreg")}
+    | {f"VICReg, {name} {x:g}": weighted("vicreg", place, x)
+       for place, (name, high) in enumerate(TERMS.items(), 1) for x in (0, high)}
+)  # fmt: skip
+STUDIES = {
+    "augmentation": (AUGMENTATION, ("5NN", "5NN z", "MSE", "FID", "IS", "TSTR")),
+    "prior": (PRIOR, ("loss half way", "loss", "FID", "IS", "diversity", "TSTR")),
+    "weights": (WEIGHTS, ("MSE", "5NN", "5NN z", "codes used")),
+}
+HALVES = {}  # {name: Halves}, since the cache wants arguments that hash
 
 
-def one_run(variant, train, test, fcn, seed, steps):
-    """(scores, six generated series as lists or None) of one variant and seed."""
-    trained = variant != "untrained"
-    start = time.perf_counter()
-    model = NCVQVAE(epochs=epochs(steps, len(train.X)) if trained else 0, seed=seed,
-                    batch_size=BATCH, device="cpu", **VARIANTS[variant])
-    out = gs.probe(model.fit(train.X), train, test)
-    if not trained:
-        return out, None
-    model.fit_prior(train.X, train.y, epochs(steps, len(train.X)), BATCH)
-    out |= gs.judge(model, train, test, fcn, SAMPLES)
-    out |= {"rec": model.history_[-1]["rec"], "prior_loss": model.prior_history_[-1]["loss"],
-            "seconds": time.perf_counter() - start}
-    return out, model.generate(6)[:, :, 0].round(3).tolist()
+@functools.lru_cache(maxsize=8)
+def stage_one(name, seed, options):
+    """Stage 1, once for all priors over the same codes; options: pairs of NCVQVAE's settings."""
+    return NCVQVAE(seed=seed, device="cpu", **SIZE, **dict(options)).fit(HALVES[name].train[0])
 
 
-def fill(names, seeds, folders, steps):
-    """Run what is missing; saves after each run."""
-    out, samples = paths(steps)
-    settings = {"steps": steps, "prior_steps": steps, "batch_size": BATCH,
-                "samples": f"max({SAMPLES}, test series)"}
-    content = read(out) or {"settings": settings, "runs": {}}
-    if content["settings"] != settings:
-        sys.exit(f"error: {out} has runs with {content['settings']}, not {settings}; move it away")
-    runs = content["runs"]
-    for seed in seeds:
-        for name in names:
-            key = lambda variant: f"{name}/{variant}/{seed}"
-            missing = [v for v in (*VARIANTS, "real") if key(v) not in runs]
-            if not missing:
-                continue
-            train, test = load_splits(name, folders)
-            fcn = gs.fit_fcn(gs.ZScore(train.X)(train.X), train.y, seed=seed, device="cpu")
-            for variant in missing:
-                if variant == "real":
-                    row, series = gs.reference(train, test, fcn), train.X[:, :, 0]
-                    series = series[np.linspace(0, len(series) - 1, 6).astype(int)].tolist()
-                else:
-                    row, series = one_run(variant, train, test, fcn, seed, steps)
-                runs[key(variant)] = {k: round(v, 5) for k, v in row.items()}
-                write(out, content)
-                if seed == 0 and series:
-                    write(samples, read(samples) | {f"{name}/{variant}": series}, indent=None)
-                print(key(variant), runs[key(variant)], flush=True)
+def probe(model, halves):
+    """5-NN on pooled codes and on pooled z, and how well the test series come back."""
+    (X, y), (X_test, y_test) = halves.train, halves.test
+    out, z = {}, model.scale_(X_test)
+    for readout, column in (("continuous", "5NN z"), ("codes", "5NN")):
+        model.readout = readout
+        rows = model.transform(X), y, model.transform(X_test), y_test
+        out[column] = generation.knn_accuracy(*rows)
+    share = np.bincount(model.encode(X_test).ravel(), minlength=model.n_codes)
+    share = share[share > 0] / share.sum()
+    out["MSE"] = float(((model.scale_(model.decode(model.encode(X_test))) - z) ** 2).mean())
+    return out | {"codes used": math.exp(-(share * np.log(share)).sum())}  # perplexity
 
 
-def figures(steps):
-    """figures/nc_vqvae_<data>.png: training series beside each variant's samples."""
-    drawn = read(paths(steps)[1])
-    for name in dict.fromkeys(key.split("/")[0] for key in drawn):
-        groups = {v: np.array(drawn[f"{name}/{v}"])[:, :, None]
-                  for v in ("real", *VARIANTS) if f"{name}/{v}" in drawn}
-        gs.draw(groups, ROOT / "figures" / f"{stem(steps)}_{name}.png")
+def generated(model, halves, seed, epochs, codes="frozen"):
+    """Scores of what a prior over the model's codes draws, and six of its series of seed 0."""
+    X, y = halves.train
+    model.fit_prior(X, y, epochs=epochs, lr=3e-3, dim=32, n_layers=2, codes=codes)
+    history = [record["loss"] for record in model.prior_history_]
+    drawn = model.generate(max(SAMPLES, len(halves.test[0])))
+    out = generation.compare(drawn, model.generate(len(y), y), halves, seed)
+    out |= {"loss half way": history[len(history) // 2], "loss": history[-1]}
+    return out | ({"drawn": drawn[:6, :, 0].round(3)} if seed == 0 else {})
 
 
-def cell(values):
-    values = [v for v in values if v is not None]
-    return f"{np.mean(values):.3f} ± {np.std(values):.3f}" if values else "-"
+def run(args, halves, study, options, seed):
+    """One record."""
+    HALVES[halves.name] = halves
+    if options is None:
+        X, _ = halves.train
+        six = {"drawn": X[np.linspace(0, len(X) - 1, 6).astype(int), :, 0]} if seed == 0 else {}
+        return generation.compare(X, X, halves, seed) | six
+    settings = {"epochs": args.epochs, **(BARLOW if study == "prior" else options)}
+    model = stage_one(halves.name, seed, tuple(settings.items()))
+    if study == "prior":
+        return generated(model, halves, seed, args.epochs, **options)
+    with_prior = study == "augmentation" and settings["epochs"]
+    return probe(model, halves) | (
+        generated(model, halves, seed, args.epochs) if with_prior else {}
+    )
 
 
-def table(steps):
-    """Markdown text: mean ± population standard deviation over seeds; then SSL's wins over plain."""
-    out, _ = paths(steps)
-    content = read(out)
-    if not content:
-        sys.exit(f"error: {out} does not exist; run without --table first")
-    runs = content["runs"]
-    names = list(dict.fromkeys(key.split("/")[0] for key in runs))
-    seeds = sorted({int(key.split("/")[2]) for key in runs})
-    value = lambda name, variant, seed, column: runs.get(f"{name}/{variant}/{seed}", {}).get(column)
-    of = content["settings"]
-    lines = [f"Mean ± population standard deviation over seeds {', '.join(map(str, seeds))}; {of['steps']} steps, "
-             f"{of['prior_steps']} of the prior, batches of {of['batch_size']}; {of['samples']} series drawn.",
-             "", f"| data | variant | seeds | {' | '.join(COLUMNS.values())} |",
-             f"|---|---|---|{'---|' * len(COLUMNS)}"]
-    for name in names:
-        for variant in (*VARIANTS, "real"):
-            cells = [cell([value(name, variant, s, c) for s in seeds]) for c in COLUMNS]
-            n_seeds = sum(f"{name}/{variant}/{s}" in runs for s in seeds)
-            lines.append(f"| {name} | {variant} | {n_seeds} | {' | '.join(cells)} |")
-    lines += ["", f"| better than plain VQVAE | {' | '.join(COLUMNS.values())} |", f"|---|{'---|' * len(COLUMNS)}"]
-    for variant in ("Barlow, slice", "VIbCReg, warp"):
-        cells = []
-        for column in COLUMNS:
-            sign = -1 if column == "fid" else 1  # FID: lower is better
-            pairs = {n: [(value(n, variant, s, column), value(n, "plain VQVAE", s, column))
-                         for s in seeds] for n in names}
-            gains = {n: [sign * (a - b) for a, b in rows if a is not None and b is not None]
-                     for n, rows in pairs.items()}
-            runs_won = [gain > 0 for rows in gains.values() for gain in rows]
-            sets_won = [np.mean(rows) > 0 for rows in gains.values() if rows]
-            cells.append(f"{sum(sets_won)} of {len(sets_won)} sets, {sum(runs_won)} of "
-                         f"{len(runs_won)} runs")
-        lines.append(f"| {variant} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+def draw(box, figure, axes):
+    """Left: what the weight of Barlow Twins does; right: series of the first data set, seed 0."""
+    for data, row in summary(box.runs, ("MSE", "5NN")).items():
+        at = {w: row[f"weights: {v}"] for w, v in BY_WEIGHT.items() if f"weights: {v}" in row}
+        for metric, style in ("MSE", "o-"), ("5NN", "s--"):
+            values = [cells[metric]["mean"] for cells in at.values()]
+            axes[0].plot([w or 0.01 for w in at], values, style, label=f"{metric}, {data}")
+    axes[0].set(xscale="log", xlabel="weight of Barlow Twins (0 stands at .01)", ylim=(0, None))
+    axes[0].legend()
+    drawn = {(r["data"], r["variant"]): np.array(r["drawn"]) for r in box.runs if "drawn" in r}
+    for k, name in enumerate(SHOWN):
+        series = drawn.get((box.runs[0]["data"], f"augmentation: {name}"), np.empty((0, 2)))
+        for j, y in enumerate(series):
+            y = 0.3 * (y - y.mean()) / max(y.std(), 1e-6) / 2 - k
+            axes[1].plot(np.linspace(j, j + 0.9, len(y)), y, lw=0.9, color="black")
+    axes[1].set(yticks=[-k for k in range(len(SHOWN))], yticklabels=SHOWN, xticks=[])
 
 
-def main():
-    p = argparse.ArgumentParser(description="NC-VQVAE against the plain VQVAE under one prior.")
-    p.add_argument("--table", action="store_true", help="print the stored results and stop")
-    p.add_argument("--data", nargs="+", default=DATA)
-    p.add_argument("--steps", type=int, default=STEPS, help="of stage 1 and of the prior (default: %(default)s)")
-    p.add_argument("--seeds", nargs="+", type=int, default=(0, 1, 2))
-    p.add_argument("--data-dir", nargs="+", help="folders to look in, e.g. .../aeon/datasets/data")
-    args = p.parse_args()
-    if args.steps < 1:
-        p.error(f"argument --steps: {args.steps} is not a number of steps; need 1 or more")
-    if args.table:
-        return print(table(args.steps))
-    torch.set_num_threads(1)  # so that a run repeats bit for bit on machines of any number of cores
-    try:
-        fill(args.data, args.seeds, args.data_dir, args.steps)
-    except (ValueError, FloatingPointError) as error:
-        sys.exit(f"error: {error}")
-    try:
-        figures(args.steps)
-    except ImportError:
-        print("no figures: matplotlib is not installed (pip install matplotlib)")
+def main(argv=None):
+    modules = ("common", "nc_vqvae", "second_view", "maskgit")
+    args, box = generation.conduct("nc_vqvae", __doc__, argv, STUDIES, run, modules, DATA, 40)
+    store.picture(args, functools.partial(draw, box), ncols=2, height=4)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(store.run_main(main))

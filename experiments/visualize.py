@@ -1,8 +1,9 @@
 """The paper's t-SNE: embeddings before and after training, coloured by class and by cluster.
 
-Before: the untrained encoders without a mask, as in table2.py. After: EMTC's last epoch. A t-SNE shows neighbours,
-not distances, so the JSON also holds what needs no picture: how many of a sample's 5 nearest neighbours in the
-embedding itself share its class.
+Before: untrained, without a mask, as in table2.py. After: EMTC's last epoch. A t-SNE shows
+neighbours, not distances, so the JSON also holds what needs no picture: how many of a sample's 5
+nearest neighbours in the embedding itself share its class. t-SNE is scikit-learn's; without it the
+picture shows the first two principal components.
 
     python experiments/visualize.py
 """
@@ -10,18 +11,15 @@ embedding itself share its class.
 import sys
 
 import numpy as np
+import store
+import study
+import tables
 import torch
 
-import common
-import recorded
-import studies
-from emtc import EMTC
-from metrics import match, scores
-from tsne import tsne
+from metrics import match
 
 NEIGHBOURS = 5
-WHEN = {"before": {"epochs": 0, "mask": "none"}, "after": {}}
-COLOURS = (*common.COLOURS[:7], "#999999", "#882255", "#44AA99", "#DDCC77", "#332288")
+WHEN = {"before": study.UNTRAINED, "after": {}}
 
 
 def purity(E, y):
@@ -32,45 +30,44 @@ def purity(E, y):
 
 
 def renamed(y, labels):
-    """labels (N,) with each cluster called as the class that it is matched with; unmatched ones count on from g."""
-    g, k = int(y.max()) + 1, int(labels.max()) + 1
-    table = np.zeros((k, g), dtype=np.int64)
+    """labels (N,), each cluster called as the class that it is matched with, others from g on."""
+    table = np.zeros((int(labels.max()) + 1, int(y.max()) + 1), dtype=np.int64)
     np.add.at(table, (labels, y), 1)
-    name, spare = {int(c): int(j) for c, j in zip(*match(table))}, iter(range(g, g + k))
-    return np.array([name[c] if c in name else name.setdefault(c, next(spare)) for c in labels.tolist()])
+    name = {int(c): int(j) for c, j in zip(*match(table))}
+    return np.array([name.get(c, table.shape[1] + c) for c in labels.tolist()])
+
+
+def plane(E, seed):
+    """E (N, p) in two dimensions, and by what."""
+    try:
+        from sklearn.manifold import TSNE
+    except ImportError:
+        print("principal components instead of t-SNE: pip install scikit-learn")
+        U, S, _ = np.linalg.svd(E - E.mean(0), full_matrices=False)
+        return (U * S)[:, :2], "principal components"
+    model = TSNE(perplexity=min(30.0, (len(E) - 1) / 3), init="pca", random_state=seed)
+    return model.fit_transform(E), "t-SNE"
 
 
 def run(args, dataset, when, seed):
     """Embed, place in the plane, score; labels enter after training."""
-    if dataset.y is None:
-        raise common.UserError(f"{dataset.name} has no labels: there is nothing to colour")
-    model = EMTC(len(dataset.classes), seed=seed, **{"epochs": args.epochs, **WHEN[when]}).fit(dataset.X)
-    E = model.embedding_
-    place = tsne(E, perplexity=min(30.0, (len(E) - 1) / 3), seed=seed)
-    return {**scores(dataset.y, model.labels_), "purity": purity(E, dataset.y),
-            "labels": renamed(dataset.y, model.labels_), "y": dataset.y, "classes": dataset.classes, "tsne": place}
-
-
-def look(k):
-    """(colour, marker) of class or cluster number k: both differ, and repeat together after 12 * 8."""
-    return COLOURS[k % len(COLOURS)], studies.MARKERS[(k + k // len(COLOURS)) % len(studies.MARKERS)]
+    model, record = store.fitted(dataset, seed, **{"epochs": args.epochs, **WHEN[when]})
+    place, how = plane(model.embedding_, seed)
+    record |= {"purity": purity(model.embedding_, dataset.y), "place": place, "how": how}
+    return {**record, "y": dataset.y, "labels": renamed(dataset.y, model.labels_), "curves": {}}
 
 
 def scatter(axis, record, groups):
-    """The points of one record, coloured by groups (N,)."""
-    place, groups = np.array(record["tsne"]), np.array(groups)
+    """The points of one record, coloured by groups (N,); clusters wear their class's colour."""
+    place, groups = np.array(record["place"]), np.array(groups)
     for k in sorted(set(groups.tolist())):
-        colour, marker = look(k)
-        name = record["classes"][k] if k < len(record["classes"]) else f"cluster {k + 1}"
-        axis.scatter(*place[groups == k].T, s=22, color=colour, marker=marker, linewidths=0.4, edgecolors="white",
-                     label=name)
+        colour, marker = tables.look(k)
+        axis.scatter(*place[groups == k].T, s=18, color=colour, marker=marker)
     axis.set(xticks=[], yticks=[], aspect="equal", adjustable="datalim")
-    axis.grid(visible=False)
-    axis.spines[["top", "right"]].set_visible(True)
 
 
-def draw(figure, axes, records):
-    """A row a data set; before by class, by cluster, after by class, by cluster. Clusters wear their class's colour."""
+def draw(axes, records):
+    """A row a data set: before by class, by cluster, after by class, by cluster."""
     for row, (data, pair) in zip(axes, records.items()):
         for k, (when, record) in enumerate(pair.items()):
             scatter(row[2 * k], record, record["y"])
@@ -78,27 +75,24 @@ def draw(figure, axes, records):
             row[2 * k].set_title(f"{when} training, by class", fontsize=10)
             row[2 * k + 1].set_title(f"by cluster, ACC {record['ACC']:.2f}", fontsize=10)
         row[0].set_ylabel(data, fontsize=10)
-        if len(pair["after"]["classes"]) <= 10:
-            row[-1].legend(*row[0].get_legend_handles_labels(), loc="center left", bbox_to_anchor=(1, 0.5), fontsize=9,
-                           handletextpad=0.1)
 
 
 def main(argv=None):
     """Train, print, save, draw the first seed; returns 0."""
-    args = common.arguments("visualize", __doc__, argv, seeds=(0,),
-                            data=["BasicMotions", "RacketSports", "NATOPS", "ArticularyWordRecognition"])
-    store = common.Store(args, code=(*recorded.CODE, "experiments/tsne"), **recorded.settings(args))
-    common.sweep(store, args, list(WHEN), lambda *work: run(args, *work))
-    table = common.summary(store.runs, (*common.METRICS, "purity"))
-    studies.show(table, ("ACC", "purity"))
-    store.finish(table=table)
-    at = {(r["data"], r["variant"]): r for r in store.runs if r["seed"] == args.seeds[0]}
-    names = [n for n in dict.fromkeys(r["data"] for r in store.runs) if (n, "after") in at and (n, "before") in at]
-    records = {n: {when: at[n, when] for when in WHEN} for n in names}
-    common.picture(args, lambda figure, axes: draw(figure, axes, records), height=0.2 + 2.45 * len(records), width=10,
-                   nrows=len(records), ncols=4, squeeze=False)
+    names = ("BasicMotions", "RacketSports", "NATOPS", "ArticularyWordRecognition")
+    args = store.arguments("visualize", __doc__, argv, seeds=(0,), data=names)
+    box = store.Store(args, **store.settings(args))
+    store.sweep(box, args, list(WHEN), lambda *work: run(args, *work))
+    table = tables.summary(box.runs, (*tables.METRICS, "purity"))
+    text = tables.show(table, ("ACC", "purity"))
+    box.finish(table=table, average=tables.average(table), text=text)
+    at = {(r["data"], r["variant"]): r for r in box.runs if r["seed"] == args.seeds[0]}
+    records = {d: {when: at[d, when] for when in WHEN} for d in table if (d, "after") in at}
+    n = len(records)
+    shape = {"height": 0.2 + 2.45 * n, "nrows": n, "ncols": 4, "squeeze": False}
+    tables.picture(args, lambda figure, axes: draw(axes, records), width=10, **shape)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(common.run_main(main))
+    sys.exit(store.run_main(main))

@@ -12,13 +12,16 @@ Generation" (arXiv 2408.16613); Chang et al., "MaskGIT" (arXiv 2202.04200); Lee 
 B series, n tokens each, K codes. Masks are bool, True = keep: `known[b, i]` says that token i of
 series b is visible.
 """
+
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import nn
+from torch.nn import functional
 
 from related.common import train
+
+CODES = ("frozen", "tuned", "random")
 
 
 def n_masked(progress, n):
@@ -44,24 +47,33 @@ class Block(nn.Module):
 class Prior(nn.Module):
     """p(token_i | known tokens, class) for every position i.
 
-    codebook: (K, d) stage-1 codes. The prior starts from a copy and may tune it; a generated series
-    is still decoded with the stage-1 codes. n_classes = 0 gives an unconditional prior.
+    codebook: (K, d) stage-1 codes, by which the prior reads tokens. codes, one of CODES: "frozen"
+    (a copy that stays), "tuned" (a copy that is trained on) or "random" (noise of the same spread,
+    trained on). A generated series is decoded with the stage-1 codes in any case. n_classes = 0
+    gives an unconditional prior.
     """
 
-    def __init__(self, codebook, n_tokens, n_classes=0, dim=64, n_layers=3, n_heads=2):
+    def __init__(
+        self, codebook, n_tokens, n_classes=0, dim=64, n_layers=3, n_heads=2, codes="frozen"
+    ):
         super().__init__()
         K, d = codebook.shape
         self.n_tokens, self.n_classes = n_tokens, n_classes
         # NOTE(paper): the published code compares SSL and plain VQVAE under two different priors
         # (the plain one ties its output weights and keeps what the other masks). One for all here.
-        self.embed = nn.Embedding.from_pretrained(codebook.detach().clone(), freeze=False)
+        # NOTE(paper): frozen in the seed, "tuned" in the published code.
+        frozen = codes == "frozen"
+        self.embed = nn.Embedding.from_pretrained(codebook.detach().clone(), freeze=frozen)
         self.mask_vector = nn.Parameter(torch.randn(d))
         self.position = nn.Parameter(0.02 * torch.randn(n_tokens, d))
         self.stem = nn.Sequential(nn.LayerNorm(d), nn.Linear(d, dim))
         self.class_embed = nn.Embedding(n_classes + 1, dim)  # row n_classes means "no class given"
         self.blocks = nn.Sequential(*[Block(dim, n_heads) for _ in range(n_layers)])
-        self.head = nn.Sequential(nn.RMSNorm(dim), nn.Linear(dim, dim), nn.GELU(),
-                                  nn.LayerNorm(dim), nn.Linear(dim, K))
+        self.head = nn.Sequential(
+            nn.RMSNorm(dim), nn.Linear(dim, dim), nn.GELU(), nn.LayerNorm(dim), nn.Linear(dim, K)
+        )
+        if codes == "random":
+            nn.init.normal_(self.embed.weight, std=float(codebook.std()))
 
     def forward(self, tokens, known, labels):
         """tokens int64, known bool (True = keep), both (B, n), labels int64 (B,) -> (B, n, K)."""
@@ -97,11 +109,12 @@ def prior_loss(prior, tokens, labels, known):
     logits = prior(tokens, known, labels)
     # NOTE(paper): the published code scores all n positions; a visible token is a copy task, so
     # hidden ones only here, as we remember MaskGIT.
-    return F.cross_entropy(logits[~known], tokens[~known])
+    return functional.cross_entropy(logits[~known], tokens[~known])
 
 
-def fit_prior(prior, token_logits, labels, epochs, batch_size, lr, generator, on_epoch=None,
-              p_drop_class=0.2):
+def fit_prior(
+    prior, token_logits, labels, epochs, batch_size, lr, generator, on_epoch=None, p_drop_class=0.2
+):
     """Train `prior` in place; returns the history, one dict per epoch (see `common.train`).
 
     token_logits: (N, n, K), the stochastic quantisation of the training series: tokens are drawn
@@ -110,18 +123,17 @@ def fit_prior(prior, token_logits, labels, epochs, batch_size, lr, generator, on
     generator: CPU torch.Generator.
     """
 
-    def loss_fn(rows):
+    def parts_of(rows):
         tokens = draw(token_logits[rows.to(device)], generator)  # (B, n)
         drop = torch.rand(len(rows), generator=generator) < p_drop_class
         given = labels[rows.to(device)].masked_fill(drop.to(device), prior.n_classes)
         known = random_known(len(rows), tokens.shape[1], generator).to(device)
-        return prior_loss(prior, tokens, given, known), {}
+        return {"loss": prior_loss(prior, tokens, given, known)}
 
     device = token_logits.device
     optimizer = torch.optim.AdamW(prior.parameters(), lr=lr, weight_decay=1e-3)
     prior.train()
-    history = train(optimizer, loss_fn, len(token_logits), epochs, batch_size, generator,
-                    on_epoch)
+    history = train(optimizer, parts_of, len(token_logits), epochs, batch_size, generator, on_epoch)
     prior.eval()
     return history
 

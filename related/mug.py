@@ -20,20 +20,15 @@ Reading "A", the default, takes query and candidate from one and the same input:
 carries the query into its own candidate, and the task is partly solved before training. The
 reading "masked-query" is OUR DEVIATION, not the paper's: the query comes from a masked copy.
 
-    python related/mug.py --data BasicMotions
+    python train.py --data BasicMotions --method mug
 """
-import math
-import sys
-from pathlib import Path
 
 import torch
 from torch import nn
-from torch.nn import functional as F
+from torch.nn import functional
 
-if not __package__:  # run as a script: kmeans.py and uea_loader.py lie one folder up
-    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from related.common import Estimator, parser, run
-from related.simmtm import geometric_mask
+from related.common import Estimator, check_choice
+from related.simmtm import TST, Attention, geometric_mask
 
 
 def soft_rank(v, temperature=0.1):
@@ -51,7 +46,7 @@ def spearman(a, b, temperature=0.1):
     """Soft Spearman correlation of each row of a (n, d) with each row of b (m, d): (n, m)."""
     a, b = soft_rank(a, temperature), soft_rank(b, temperature)
     a, b = a - a.mean(1, keepdim=True), b - b.mean(1, keepdim=True)
-    return F.normalize(a, dim=1) @ F.normalize(b, dim=1).T  # Eq. (M7)
+    return functional.normalize(a, dim=1) @ functional.normalize(b, dim=1).T  # Eq. (M7)
 
 
 def retrieval_bce(S):
@@ -66,63 +61,12 @@ def retrieval_bce(S):
 
 def info_nce(q, m, tau=0.1):
     """InfoNCE on cosine similarities, what the seed compares with: ln B when all are alike; 0-d."""
-    logits = F.normalize(q, dim=1) @ F.normalize(m, dim=1).T / tau  # (B, B)
-    return F.cross_entropy(logits, torch.arange(len(q), device=q.device))
-
-
-class Attention(nn.Module):
-    """Multi-head attention with dropout and without the residual."""
-
-    def __init__(self, d, heads, dropout):
-        super().__init__()
-        self.mha = nn.MultiheadAttention(d, heads, dropout=dropout, batch_first=True)
-
-    def forward(self, query, key):
-        return self.mha(query, key, key, need_weights=False)[0]  # (B, L_query, d)
-
-
-class TSTLayer(nn.Module):
-    """Transformer layer of TST: batch, not layer, normalisation after each residual."""
-
-    def __init__(self, d, heads, dropout):
-        super().__init__()
-        self.attention = Attention(d, heads, dropout)
-        self.ffn = nn.Sequential(nn.Linear(d, 2 * d), nn.GELU(), nn.Dropout(dropout),
-                                 nn.Linear(2 * d, d))
-        self.norm1, self.norm2 = nn.BatchNorm1d(d), nn.BatchNorm1d(d)
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(self, h):
-        h = h + self.dropout(self.attention(h, h))
-        h = self.norm1(h.transpose(1, 2)).transpose(1, 2)  # (B, d, L) for the norm, and back
-        h = h + self.dropout(self.ffn(h))
-        return self.norm2(h.transpose(1, 2)).transpose(1, 2)
-
-
-class FineEncoder(nn.Module):
-    """TST over timestamps: (B, T, D) -> (B, L, d), L = T up to `max_tokens`.
-
-    # NOTE(paper): TST reads every timestamp. Beyond max_tokens steps, ceil(T / max_tokens)
-    # neighbours make one token, since attention costs L^2.
-    """
-
-    def __init__(self, T, D, d, heads, layers, dropout, max_tokens=128):
-        super().__init__()
-        self.patch = math.ceil(T / max_tokens)
-        L = math.ceil(T / self.patch)
-        self.project = nn.Linear(self.patch * D, d)
-        self.position = nn.Parameter(torch.empty(L, d).uniform_(-0.02, 0.02))
-        self.layers = nn.Sequential(*(TSTLayer(d, heads, dropout) for _ in range(layers)))
-
-    def forward(self, x):
-        B, T, _ = x.shape
-        x = F.pad(x, (0, 0, 0, -T % self.patch)).reshape(B, len(self.position), -1)  # (B, L, pD)
-        h = math.sqrt(self.position.shape[1]) * self.project(x) + self.position
-        return F.gelu(self.layers(h))  # Eq. (M1): (B, L, d)
+    logits = functional.normalize(q, dim=1) @ functional.normalize(m, dim=1).T / tau  # (B, B)
+    return functional.cross_entropy(logits, torch.arange(len(q), device=q.device))
 
 
 class CoarseEncoder(nn.Module):
-    """One vector per segment: (B, T, D) -> (B, S, d), segments of several lengths, half overlapping.
+    """One vector per segment of several lengths, half overlapping: (B, T, D) -> (B, S, d).
 
     # NOTE(paper): ShapeNet selects its shapelets with labels and has a cluster loss; here it is its
     # segment encoder only (dilated causal convolutions, maximum over time), trained end to end.
@@ -131,14 +75,17 @@ class CoarseEncoder(nn.Module):
     def __init__(self, T, D, d, width=32, shares=(0.1, 0.2, 0.4)):
         super().__init__()
         self.lengths = [min(T, max(2, round(share * T))) for share in shares]
-        self.convs = nn.ModuleList(nn.Conv1d(D if i == 0 else width, width, 3, dilation=2 ** i)
-                                   for i in range(3))
+        self.convs = nn.ModuleList(
+            nn.Conv1d(D if i == 0 else width, width, 3, dilation=2**i) for i in range(3)
+        )
         self.head = nn.Linear(width, d)
 
     def embed(self, segments):
         for conv in self.convs:
             left = 2 * conv.dilation[0]  # causal: padding on the past side only
-            segments = F.relu(conv(F.pad(segments, (left, 0))))  # (BS, width, length)
+            segments = functional.relu(
+                conv(functional.pad(segments, (left, 0)))
+            )  # (BS, width, length)
         return self.head(segments.amax(2))  # (BS, d)
 
     def forward(self, x):
@@ -154,16 +101,23 @@ class Network(nn.Module):
 
     granularity "both": fine queries look at coarse keys and values. "fine" and "coarse": the same
     transformer with the one view in both places, and no encoder for the other.
+    fusion "max": the maximum over time, one query, in place of the fine-grained attention.
+    cross "concat": a linear layer on [q; c] in place of the cross-granularity transformer.
     """
 
-    def __init__(self, T, D, granularity, d=64, heads=4, layers=2, dropout=0.1):
+    def __init__(self, T, D, granularity, fusion, cross, d=64, heads=4, layers=2, dropout=0.1):
         super().__init__()
-        self.fine = self.coarse = None
+        self.fine = self.coarse = self.fuse = self.cross = None
         if granularity != "coarse":
-            self.fine = FineEncoder(T, D, d, heads, layers, dropout)
-            self.fuse, self.norm_fuse = Attention(d, heads, dropout), nn.LayerNorm(d)
+            self.fine = TST(T, D, d, heads, layers, dropout)
+            if fusion == "attention":
+                self.fuse = Attention(d, heads, dropout)
+            self.norm_fuse = nn.LayerNorm(d)
         if granularity != "fine":
             self.coarse = CoarseEncoder(T, D, d)
+        if cross == "concat":
+            self.join = nn.Linear(2 * d, d)
+            return
         self.cross, self.norm_cross = Attention(d, heads, dropout), nn.LayerNorm(d)
         self.ffn = nn.Sequential(nn.Linear(d, 2 * d), nn.GELU(), nn.Linear(2 * d, d))
         self.norm_ffn = nn.LayerNorm(d)
@@ -173,9 +127,13 @@ class Network(nn.Module):
         if self.coarse is not None:
             query = key = self.coarse(x)  # (B, S, d)
         if self.fine is not None:
-            h = self.fine(x)  # (B, L, d)
-            query = self.norm_fuse(h + self.fuse(h, h))  # Eq. (M3): the fine-grained fusion
+            h = self.fine(x)  # Eq. (M1): (B, L, d)
+            fused = h + self.fuse(h, h) if self.fuse else h.amax(1, keepdim=True)  # max: L = 1
+            query = self.norm_fuse(fused)  # Eq. (M3): the fine-grained fusion
             key = query if self.coarse is None else key
+        if self.cross is None:
+            q = query.mean(1)
+            return q, self.join(torch.cat([q, key.mean(1)], 1))
         h = self.norm_cross(query + self.cross(query, key))  # Eq. (M4): Q fine, K = V coarse
         h = self.norm_ffn(h + self.ffn(h))
         return query.mean(1), h.mean(1)  # Eq. (M5): q and m
@@ -189,26 +147,53 @@ class MUG(Estimator):
                  the query from a copy with 30 % of each variate masked in runs of mean length 5
     objective    "spearman": soft Spearman and binary cross-entropy; "infonce"
     granularity  "both", or "fine" or "coarse" for the halves
+    fusion       "attention" over the fine sequence, or its maximum over time: "max"
+    cross        "transformer" across granularities, or "concat": both means and one linear layer
 
-    history_ has: loss, and hit, the share of queries whose best candidate is their own series.
+    history_ has: loss, and hit, the share of queries whose best candidate is their own series
+    (1 / B for a blind guess in a batch of B).
     """
 
-    OPTIONS = {"reading": ("A", "masked-query"), "objective": ("spearman", "infonce"),
-               "granularity": ("both", "fine", "coarse")}
+    OPTIONS = {
+        "reading": ("A", "masked-query"),
+        "objective": ("spearman", "infonce"),
+        "granularity": ("both", "fine", "coarse"),
+        "fusion": ("attention", "max"),
+        "cross": ("transformer", "concat"),
+    }
 
-    def __init__(self, n_clusters=None, epochs=25, batch_size=32, lr=1e-3, seed=0, device="auto",
-                 on_epoch=None, reading="A", objective="spearman", granularity="both"):
+    def __init__(
+        self,
+        n_clusters=None,
+        epochs=25,
+        batch_size=32,
+        lr=1e-3,
+        seed=0,
+        device="auto",
+        on_epoch=None,
+        reading="A",
+        objective="spearman",
+        granularity="both",
+        fusion="attention",
+        cross="transformer",
+    ):
         super().__init__(n_clusters, epochs, batch_size, lr, seed, device, on_epoch)
-        given = {"reading": reading, "objective": objective, "granularity": granularity}
-        for name, value in given.items():
-            if value not in self.OPTIONS[name]:
-                raise ValueError(f"{name} {value!r}; use one of {', '.join(self.OPTIONS[name])}")
         self.reading, self.objective, self.granularity = reading, objective, granularity
+        self.fusion, self.cross = fusion, cross
+        for name, known in self.OPTIONS.items():
+            check_choice(known, **{name: getattr(self, name)})
+        if granularity == "coarse" and fusion == "max":
+            raise ValueError(
+                "fusion 'max' is of the fine sequence, which granularity 'coarse' lacks"
+            )
+        if granularity != "both" and cross == "concat":
+            raise ValueError("cross 'concat' joins two granularities; use granularity 'both'")
 
     def build(self, T, D):
-        return Network(T, D, self.granularity)
+        return Network(T, D, self.granularity, self.fusion, self.cross)
 
-    def _pair(self, net, x, generator):
+    def pair(self, net, x, generator):
+        """Queries q and candidates m of x (B, T, D), both (B, d)."""
         q, m = net(x)
         if self.reading == "masked-query":
             B, T, D = x.shape
@@ -216,35 +201,12 @@ class MUG(Estimator):
             q, _ = net(x * keep.transpose(1, 2).to(x.device))
         return q, m
 
-    def _parts(self, net, x, generator):
-        q, m = self._pair(net, x, generator)
+    def parts(self, net, x, generator):
+        q, m = self.pair(net, x, generator)
         S = spearman(q, m)  # (B, B)
         loss = retrieval_bce(S) if self.objective == "spearman" else info_nce(q, m)  # Eq. (M9)
         itself = torch.arange(len(x), device=x.device)
         return {"loss": loss, "hit": (S.argmax(1) == itself).float().mean()}
 
-    def loss(self, net, x):
-        parts = self._parts(net, x, self.generator_)
-        return parts.pop("loss"), parts
-
-    def evaluate(self, X, seed=0):
-        """{"loss", "hit"} on X (N, T, D) in eval mode, masks and batches drawn from `seed`.
-
-        A blind guess would give hit = 1 / B in a batch of B series.
-        """
-        return self._mean_parts(X, seed, self._parts)
-
     def embed(self, net, x):
         return net(x)[1]  # (B, d)
-
-
-def main():
-    p = parser("MUG: train without labels, cluster with k-means, score.")
-    for name, choices in MUG.OPTIONS.items():
-        p.add_argument(f"--{name}", choices=choices, default=choices[0])
-    args = p.parse_args()
-    run(MUG, args, **{name: getattr(args, name) for name in MUG.OPTIONS})
-
-
-if __name__ == "__main__":
-    main()

@@ -1,13 +1,16 @@
-"""What makes NC-VQVAE (`nc_vqvae.py`) non-contrastive: the augmented view and the losses between two views.
+"""What makes NC-VQVAE non-contrastive: the augmented view and the losses between two views.
 
-Source: notes on the published code; Eqs. (N1) to (N5) are numbered in nc_vqvae.py's order, not the paper's.
+Source: notes on the published code; Eqs. (N1) to (N5) are numbered in nc_vqvae.py's order, not the
+paper's.
 """
+
 import torch
-import torch.nn.functional as F
+from torch.nn import functional
 
+# ---- augmentations ------------------------------------------------------------------------------
+# x (B, T, D) on any device and a CPU torch.Generator -> a tensor of x's shape; one draw per series,
+# the same for all its variates. A run uses one of them.
 
-# ---- augmentations: x (B, T, D) on any device and a CPU torch.Generator -> a new tensor of x's shape;
-# ---- one draw per series, the same for all its variates; a run uses one of them ----------------
 
 def window_warp(x, generator):
     """Amplitude resize, then window warp: 0.4 T steps run 0.9 to 2 times as long; x (B, T, D)."""
@@ -22,7 +25,10 @@ def window_warp(x, generator):
     source = clock - inside + inside / stretch  # (B, T) in [0, T - 1]
     low = source.floor().clamp(0, T - 2)
     part = (source - low)[..., None].to(x.device)
-    at = lambda step: x.gather(1, step.long()[..., None].to(x.device).expand_as(x))
+
+    def at(step):
+        return x.gather(1, step.long()[..., None].to(x.device).expand_as(x))
+
     return gain.to(x.device) * ((1 - part) * at(low) + part * at(low + 1))
 
 
@@ -41,10 +47,16 @@ def gauss(x, generator):
     return x + 0.05 * torch.randn(x.shape, generator=generator).to(x.device)
 
 
-AUGMENT = {"warp": window_warp, "slice": slice_shuffle, "gauss": gauss}
+def same(x, generator):
+    """x itself: a second view that is no other view, the control of the ablation."""
+    return x
+
+
+AUGMENT = {"warp": window_warp, "slice": slice_shuffle, "gauss": gauss, "none": same}
 
 
 # ---- non-contrastive losses on two batches of projections y, ya (B, P) --------------------------
+
 
 def off_diagonal(C):
     """C (P, P) with zeros on the diagonal."""
@@ -56,32 +68,47 @@ def barlow_twins(y, ya, lam=0.005):
 
     (sum_i (1 - C_ii)^2 + lam sum_{i != j} C_ij^2) / P.  # Eq. (N1)
     """
-    norm = lambda v: (v - v.mean(0)) / torch.sqrt(v.var(0, unbiased=False) + 1e-5)
+
+    def norm(v):
+        return (v - v.mean(0)) / torch.sqrt(v.var(0, unbiased=False) + 1e-5)
+
     C = norm(y).T @ norm(ya) / len(y)  # (P, P)
     return (((1 - torch.diag(C)) ** 2).sum() + lam * (off_diagonal(C) ** 2).sum()) / len(C)
 
 
 def hinge_variance(y):
     """Mean over features of how far the standard deviation is below 1.  # Eq. (N2)"""
-    return F.relu(1 - torch.sqrt(y.var(0) + 1e-4)).mean()
+    return functional.relu(1 - torch.sqrt(y.var(0) + 1e-4)).mean()
 
 
-def vicreg(y, ya):
-    """25 invariance + 25 variance + 1 covariance of y, ya (B, P): 0-d, at least 0.  # Eq. (N3)"""
+def vicreg(y, ya, alike=25, spread=25, apart=1):
+    """Invariance, variance and covariance of y, ya (B, P): 0-d, at least 0.  # Eq. (N3)"""
+
     def covariance(v):
         v = v - v.mean(0)
         return (off_diagonal(v.T @ v / (len(v) - 1)) ** 2).sum() / v.shape[1]
+
     variance = hinge_variance(y) + hinge_variance(ya)
-    return 25 * F.mse_loss(y, ya) + 25 * variance + covariance(y) + covariance(ya)
+    return (
+        alike * functional.mse_loss(y, ya)
+        + spread * variance
+        + apart * (covariance(y) + covariance(ya))
+    )
 
 
-def vibcreg(y, ya):
-    """25 invariance + 25 variance + 100 correlation, free of the features' scale.  # Eq. (N4)"""
+def vibcreg(y, ya, alike=25, spread=25, apart=100):
+    """Invariance, variance and correlation; the last is free of the features' scale.  # Eq. (N4)"""
+
     def correlation(v):
-        v = F.normalize(v - v.mean(0), dim=0)  # each feature to unit length over the batch
+        v = functional.normalize(v - v.mean(0), dim=0)  # each feature to unit length over the batch
         return (off_diagonal(v.T @ v) ** 2).mean()
+
     variance = hinge_variance(y) + hinge_variance(ya)
-    return 25 * F.mse_loss(y, ya) + 25 * variance + 100 * (correlation(y) + correlation(ya))
+    return (
+        alike * functional.mse_loss(y, ya)
+        + spread * variance
+        + apart * (correlation(y) + correlation(ya))
+    )
 
 
 def iter_norm(y, steps=5, group=64, eps=1e-5):
@@ -103,6 +130,11 @@ def iter_norm(y, steps=5, group=64, eps=1e-5):
     return torch.cat(out, dim=1)
 
 
-# NOTE(paper): the seed says VICReg and VIbCReg for one thing; the published code runs VIbCReg. The weight of
-# VICReg is ours, taken from VIbCReg's.
-SSL = {"barlow": (barlow_twins, 1.0), "vibcreg": (vibcreg, 0.01), "vicreg": (vicreg, 0.01)}
+# name: (loss, its weights): the first is that of the loss itself, the others those of its terms.
+# NOTE(paper): the seed says VICReg and VIbCReg for one thing; the published code runs VIbCReg. The
+# weight of VICReg is ours, taken from VIbCReg's.
+SSL = {
+    "barlow": (barlow_twins, (1.0, 0.005)),
+    "vibcreg": (vibcreg, (0.01, 25, 25, 100)),
+    "vicreg": (vicreg, (0.01, 25, 25, 1)),
+}

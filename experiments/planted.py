@@ -1,0 +1,202 @@
+"""Does the mask find what matters? Series with planted redundancy, of which the truth is known.
+
+A window of 15 % of the series, at a random place, holds the wave of its class in two variates; all
+else tells nothing of the class. The truth is a bool (N, T, D), True = in the window.
+
+    python experiments/planted.py                     # results/planted.json, figures/planted.png
+    python experiments/planted.py --epsilon .1 .3 .7  # more rows: evolving at these thresholds
+
+b1     beside the waves, loud bursts of noise of the same lengths, in all variates and classes alike
+s1     instead of the bursts, smooth waves that belong to no class
+d5     six of eight variates hold noise only
+noise  waves in noise nearly as strong as they are: the first clusters are at chance
+"""
+
+import sys
+from argparse import Namespace
+from collections import namedtuple
+
+import numpy as np
+import store
+import study
+import tables
+
+SETS = {
+    "b1": {"noise": 0.3, "amplitude": 1.0, "distractor": "burst"},
+    "s1": {"noise": 0.3, "amplitude": 1.0, "distractor": "wave"},
+    "d5": {"noise": 0.5, "amplitude": 1.5, "D": 8},
+    "noise": {"noise": 0.95, "amplitude": 1.5},
+}
+CLASSES, BATCH = 4, 32
+ROWS = {
+    "evolving": {},
+    "untrained": study.UNTRAINED,
+    "no mask": study.NO_MASK,
+    "frozen": study.FROZEN,
+    "random": study.same_share("random"),
+    "variance 0.3": {"mask": "variance", "keep": 0.3},
+    "true mask": {"mask": "truth"},
+}
+MEASURES = ("ACC", "NMI", "AUC", "precision", "recall", "lost", "kept")
+Planted = namedtuple("Planted", "X y classes name truth")
+
+
+# ---------------------------------------------------------------- the generator
+
+
+def wave(length, rng):
+    """A smooth wave (length,): three sines of random amplitude and phase, tapered, of power 1."""
+    t = np.arange(length) / length
+    parts = [rng.normal() * np.sin(2 * np.pi * (f * t + rng.random())) for f in (1, 2, 3)]
+    shape = sum(parts) * np.sqrt(np.sin(np.pi * (t + 0.5 / length)))
+    return shape / np.sqrt((shape**2).mean())
+
+
+def free_place(length, taken, rng, tries=50):
+    """A random slice of `length` steps without one of `taken` (T,) bool; None if none is found."""
+    for _ in range(tries):
+        start = rng.integers(len(taken) - length + 1)
+        if not taken[start : start + length].any():
+            return slice(start, start + length)
+    return None
+
+
+def planted(name, seed, N=120, T=100, D=4, share=0.15, informative=2, **other):
+    """A Planted data set: X (N, T, D) float32, y (N,) int64, truth (N, T, D) bool; other: see SETS.
+
+    Every seed draws other class waves, places and noise.
+    """
+    options = {**SETS[name], **other}
+    noise, amplitude, kind = options["noise"], options["amplitude"], options.get("distractor")
+    D, length, rng = options.get("D", D), round(share * T), np.random.default_rng(seed)
+    waves = [[amplitude * wave(length, rng) for _ in range(informative)] for _ in range(CLASSES)]
+    X, truth = rng.normal(scale=noise, size=(N, T, D)), np.zeros((N, T, D), dtype=bool)
+    y = rng.permutation(np.arange(N) % CLASSES)
+    for i in range(N):
+        start = rng.integers(T - length + 1)
+        window = slice(start, start + length)
+        X[i, window, :informative] += np.array(waves[y[i]]).T
+        truth[i, window, :informative] = True
+        for d in range(D if kind else 0):
+            n = rng.integers(length // 2, length + 1)
+            place = free_place(n, truth[i, :, d], rng)
+            if place is not None:
+                loud = rng.uniform(0.5, 1) * rng.normal(size=n) if kind == "burst" else wave(n, rng)
+                X[i, place, d] += loud
+    return Planted(X.astype(np.float32), y.astype(np.int64), list("abcd"), name, truth)
+
+
+# ---------------------------------------------------------------- what is measured
+
+
+def auc(importance, truth):
+    """Chance that an entry inside is more important than one outside; ties count half."""
+    values, place, n = np.unique(importance.ravel(), return_inverse=True, return_counts=True)
+    rank = (np.cumsum(n) - (n - 1) / 2)[place.ravel()]  # 1 for the smallest, ties share their mean
+    inside = truth.ravel()
+    a, b = int(inside.sum()), int((~inside).sum())
+    return float((rank[inside].sum() - a * (a + 1) / 2) / (a * b))
+
+
+def against_truth(mask, truth):
+    """Shares, of mask, truth (N, T, D) bool, mask True = keep: precision, of what is masked that is
+    redundant; recall, of the redundant that is masked; lost, of the true windows that is masked."""
+    right, n = int((~mask & ~truth).sum()), int((~mask).sum())
+    precision, recall = right / n if n else None, right / int((~truth).sum())
+    return {"precision": precision, "recall": recall, "lost": float((~mask)[truth].mean())}
+
+
+def run(args, dataset, row, seed, reference=None, watch=None):
+    """One record; reference: the evolving mask's, for a row at the same share."""
+    options = rows(args)[row]
+    options = options(reference) if callable(options) else options
+    options = {"batch_size": BATCH, "epochs": args.epochs, **options}
+    if options.get("mask") == "truth":
+        options["mask"] = dataset.truth
+    model, record = store.fitted(dataset, seed, watch, **options)
+    learned = np.ptp(model.importance_) > 0  # constant where no importance network is asked
+    record["AUC"] = auc(model.importance_, dataset.truth) if learned else None
+    return {**record, **against_truth(model.mask_, dataset.truth)}
+
+
+def rows(args):
+    """{row: options of EMTC}, with the thresholds of --epsilon."""
+    return {**ROWS, **study.epsilons("evolving", args.epsilon)}
+
+
+def fill(args):
+    """A Store with a record for each data set, row and seed; each seed draws its own data."""
+    box = store.Store(args, **{**store.settings(args), "batch_size": BATCH})
+    for seed in args.seeds:
+        one = Namespace(**{**vars(args), "seeds": [seed]})
+
+        def draw(name, args, split, seed=seed):
+            return planted(name, seed)
+
+        def train(dataset, row, seed):
+            reference = box.get(dataset.name, "evolving", seed, store.content_hash(dataset))
+            return run(args, dataset, row, seed, reference)
+
+        store.sweep(box, one, ["evolving"], train, load=draw)
+        store.sweep(box, one, list(rows(args)), train, load=draw)
+    return box
+
+
+# ---------------------------------------------------------------- the picture
+
+
+def follow(args, name, seed):
+    """{"series", "truth" (T,), "importance", "masked" (epochs, T)} of one series' first variate."""
+    dataset, seen = planted(name, seed), {"importance": [], "masked": []}
+
+    def watch(model, record):
+        seen["importance"].append(model.importance_[0, :, 0])
+        seen["masked"].append(~model.mask_[0, :, 0])
+
+    run(args, dataset, "evolving", seed, watch=watch)
+    seen = {k: np.array(v) for k, v in seen.items()}
+    return {"series": dataset.X[0, :, 0], "truth": dataset.truth[0, :, 0], **seen}
+
+
+def draw(figure, axes, followed):
+    """A column a data set: the series with its true window, importance and mask over the epochs."""
+    for column, (name, one) in zip(axes.T, followed.items()):
+        T, (first, *_, last) = len(one["series"]), np.flatnonzero(one["truth"])
+        column[0].axvspan(first - 0.5, last + 0.5, color="#cfe3f1", lw=0)
+        column[0].plot(one["series"], color=tables.COLOURS[0], lw=1.2)
+        column[0].set(title=f"{name}: a series, its true window", xlim=(-0.5, T - 0.5))
+        for axis, key, look in zip(column[1:], ("importance", "masked"), ("viridis", "Greys")):
+            extent = (-0.5, T - 0.5, len(one[key]) + 0.5, 0.5)
+            axis.imshow(one[key], look, aspect="auto", vmin=0, vmax=1, extent=extent)
+            for edge in (first - 0.5, last + 0.5):
+                axis.axvline(edge, color=tables.COLOURS[1], lw=1)
+            axis.grid(visible=False)
+        column[2].set_xlabel("timestamp")
+    for axis, text in zip(axes[:, 0], ("value", "importance\nepoch", "masked (black)\nepoch")):
+        axis.set_ylabel(text)
+
+
+def main(argv=None):
+    """Train, print, save, draw the first seed; returns 0."""
+    epsilon = {"nargs": "+", "type": float, "default": [], "help": "rows at these thresholds"}
+    more = {"--epsilon": epsilon}
+    args = store.arguments("planted", __doc__, argv, seeds=range(5), quick_epochs=6, options=more)
+    args.data = [n for n in args.data if n in SETS] or (["b1"] if args.quick else list(SETS))
+    box = fill(args)
+    table = tables.summary(box.runs, MEASURES)
+    text = tables.show(table, ("ACC", "NMI", "AUC"))
+    for name, row in table.items():
+        cells = [[r, *(tables.cell(c.get(m)) for m in MEASURES)] for r, c in row.items()]
+        text.append(tables.print_table([name, *MEASURES], cells))
+    paired = {m: tables.paired(box.runs, "evolving", m) for m in ("ACC", "NMI")}
+    text.append(study.differences(paired, "minus evolving"))
+    box.finish(table=table, average=tables.average(table), paired=paired, text=text)
+    followed = {name: follow(args, name, args.seeds[0]) for name in args.data if args.epochs}
+    if followed:
+        shape = {"nrows": 3, "ncols": len(followed), "squeeze": False, "height": 6.5}
+        tables.picture(args, lambda figure, axes: draw(figure, axes, followed), **shape)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(store.run_main(main))

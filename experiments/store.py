@@ -1,0 +1,400 @@
+"""What every experiment shares: options, data, runs of EMTC, one store that resumes.
+
+A script reads like this:
+
+    args = store.arguments("views", __doc__, argv)           # --data --seeds --quick --jobs ...
+    box = store.Store(args, **store.settings(args))          # results/views.json, resumed
+    store.sweep(box, args, VARIANTS, run)                    # run(dataset, variant, seed) -> dict
+    box.finish(table=store.summary(box.runs))                # mean and std, saved
+    store.print_table(...); store.picture(args, draw)        # figures/views.png
+
+X is (N, T, D) float32, NaN = missing; std is the population's (ddof = 0), 0 for one seed.
+"""
+
+import argparse
+import ast
+import functools
+import hashlib
+import inspect
+import itertools
+import json
+import math
+import multiprocessing
+import os
+import platform
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+if sys.path[0] != str(ROOT):  # first, since experiments/related.py would hide the package related
+    sys.path.insert(0, str(ROOT))
+
+from tables import METRICS, picture, print_table, summary  # noqa: E402, F401
+
+import uea_loader  # noqa: E402  (these need the line above)
+from emtc import EMTC, z_scored  # noqa: E402
+from metrics import ari, scores  # noqa: E402
+from support.files import data_hash, write  # noqa: E402
+
+CODE = ("emtc", "kmeans", "metrics")  # the modules that make a run of EMTC
+DATA_DIRS = (ROOT / "data", ROOT.parent / "shared" / "data")
+STUDY = ("BasicMotions", "RacketSports", "NATOPS", "ERing", "Libras", "JapaneseVowels")
+CHEAP_FIRST = (*STUDY, "FingerMovements", "Epilepsy", "ArticularyWordRecognition",
+               "UWaveGestureLibrary", "StandWalkJump", "HandMovementDirection", "Cricket",
+               "SelfRegulationSCP1")  # fmt: skip
+PAPER = json.loads((ROOT / "support" / "paper.json").read_text(encoding="utf-8"))  # its tables
+
+
+class UserError(ValueError):
+    """A mistake of the caller: its message is printed as one line, without a traceback."""
+
+
+# ---------------------------------------------------------------- options
+
+
+def arguments(
+    name, doc, argv=None, *, seeds=(0, 1, 2), epochs=None, quick_epochs=10, data=None, options=None
+):
+    """Parse the options that all scripts share; `options` adds {"--flag": add_argument keywords}.
+
+    `data` is the default of a full run, as far as found (None: every data set found); --quick takes
+    BasicMotions and writes to results/quick. epochs: None for EMTC's own default.
+    """
+    doc = (doc or name).strip().split("\n\n")[0]
+    epochs = defaults()["epochs"] if epochs is None else epochs
+    parser = argparse.ArgumentParser(prog=f"experiments/{name}.py", description=doc)
+    add = parser.add_argument
+    add("--data", nargs="+", metavar="NAME", help="data sets; NAME:train is the train split "
+        f"(default: {' '.join(data or ['all'])}, with --quick BasicMotions)")  # fmt: skip
+    add("--seeds", nargs="+", type=int, metavar="N", help=f"default: {' '.join(map(str, seeds))}")
+    add("--epochs", type=int, metavar="N", help=f"default: {epochs}, with --quick {quick_epochs}")
+    add("--quick", action="store_true", help="a first look, kept apart in results/quick")
+    add("--fresh", action="store_true", help="start over; the old file is kept as <name>.json.old")
+    add("--jobs", type=int, default=1, metavar="N", help="runs at a time, one thread each")
+    add("--data-dir", nargs="+", type=Path, metavar="DIR", default=list(DATA_DIRS),
+        help="folders with <Name>/<Name>_TEST.ts (default: data ../shared/data)")  # fmt: skip
+    add("--out", type=Path, metavar="DIR", help="folder of the JSON (default: results)")
+    add("--figures", type=Path, metavar="DIR", help="folder of the picture (default: figures)")
+    for flag, keywords in (options or {}).items():
+        add(flag, **keywords)
+    args = parser.parse_args(argv)
+    args.name = name
+    here = found(args.data_dir)
+    full = [n for n in data or () if n.partition(":")[0] in here] or sorted(here, key=cost)
+    args.data = list(dict.fromkeys(args.data or (["BasicMotions"] if args.quick else full)))
+    args.seeds = list(dict.fromkeys(args.seeds or ([0] if args.quick else seeds)))
+    args.epochs = (quick_epochs if args.quick else epochs) if args.epochs is None else args.epochs
+    if args.epochs < 0 or args.jobs < 1:
+        parser.error(f"--epochs {args.epochs} --jobs {args.jobs}: give at least 0 and 1")
+    if not args.data:
+        parser.error(f"no data set in {', '.join(map(str, args.data_dir))}: give --data-dir")
+    sub = "quick" if args.quick else ""
+    args.out, args.figures = (
+        args.out or ROOT / "results" / sub,
+        args.figures or ROOT / "figures" / sub,
+    )
+    torch.set_num_threads(1)  # results do not depend on it, times do
+    return args
+
+
+def defaults():
+    """{option: default} of EMTC, without seed and device."""
+    options = inspect.signature(EMTC).parameters.values()
+    return {p.name: plain(p.default) for p in options
+            if p.default is not p.empty and p.name not in ("seed", "device")}  # fmt: skip
+
+
+def settings(args):
+    """What shapes every record of a script that trains EMTC, for Store."""
+    return {**defaults(), "epochs": args.epochs}
+
+
+def run_main(main):
+    """Exit status of `main()`: 2 and one line on stderr for a user's mistake, 130 for Ctrl-C."""
+    try:
+        return main() or 0
+    except (UserError, uea_loader.DataError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nstopped; the same command goes on where it stopped", file=sys.stderr)
+        return 130
+
+
+# ---------------------------------------------------------------- data
+
+
+def found(data_dirs=DATA_DIRS):
+    """Names of the data sets that lie in `data_dirs` with a test split, sorted."""
+    files = [
+        f for d in data_dirs for end in (".ts", ".arff") for f in Path(d).glob(f"*/*_TEST{end}")
+    ]
+    return sorted({f.parent.name for f in files if f.stem == f"{f.parent.name}_TEST"})
+
+
+def cost(name):
+    """Sort key: the data sets known to be cheap first, those not known last, by name."""
+    return CHEAP_FIRST.index(name) if name in CHEAP_FIRST else len(CHEAP_FIRST), name
+
+
+def load(name, args, split="test"):
+    """`uea_loader.load` from the first of args.data_dir that has it, else from its own places.
+
+    "NATOPS:train" is the train split, and its name is "NATOPS train".
+    """
+    name, _, own = name.partition(":")
+    home = next((d for d in args.data_dir if name in found([d])), None)
+    dataset = uea_loader.load(name, split=own or split, data_dir=home)
+    return dataset._replace(name=f"{dataset.name} {own}") if own else dataset
+
+
+def content_hash(dataset):
+    """16 hex digits that tell two versions of a data set apart."""
+    return data_hash(dataset.X, dataset.y)[:16]
+
+
+# ---------------------------------------------------------------- runs of EMTC
+
+
+def run(args, dataset, seed, **options):
+    """The record of EMTC with `options` (epochs: args.epochs), trained unless a study holds it.
+
+    Each JSON of args.out that has a record of the same data, options, seed and code is taken from,
+    so that the default setting is trained once and not once a study.
+    """
+    options = {"epochs": args.epochs, **options}
+    key = {**defaults(), **options, "seed": seed, "data": content_hash(dataset),
+           "code": code_hash(*CODE), "torch": torch.__version__}  # fmt: skip
+    key = hashlib.sha256(json.dumps(plain(key), sort_keys=True).encode()).hexdigest()[:16]
+    for path in sorted(args.out.glob("*.json")):
+        record = _records(path, path.stat().st_mtime_ns).get(key)
+        if record:
+            return {k: v for k, v in record.items() if k not in RECORD}
+    return {**fitted(dataset, seed, **options)[1], "run": key}
+
+
+@functools.lru_cache(maxsize=64)
+def _records(path, mtime):
+    """{key of a run: its record} of one JSON, read again when the file has changed."""
+    try:
+        runs = json.loads(path.read_text(encoding="utf-8")).get("runs", [])
+        return {r["run"]: r for r in runs if "run" in r}
+    except (ValueError, TypeError, AttributeError, OSError):
+        return {}  # not a file of ours, or a broken one
+
+
+def fitted(dataset, seed, watch=None, **options):
+    """Fit EMTC, which sees no labels, and score it: (model, record); watch: a further on_epoch.
+
+
+    ACC, F1, NMI, ARI  of the last epoch, the only one that a user without labels can have
+    oracle             {"epoch", ACC, ...} of the epoch with the best ACC: picked by the labels
+    epochs, kept       epochs run; share of the observed entries that the last mask keeps
+    label_change       share of labels that changed an epoch, mean over the last five
+    abs_z_kept, _masked  mean distance from the mean, in standard deviations, of these entries
+    labels             (N,) ints; train_seconds, parameters
+    curves             {what history_ has, ACC, NMI, "step_ari" (ARI to the epoch before)}: one
+                       value an epoch, four digits
+    """
+    if dataset.y is None:
+        raise UserError(f"{dataset.name} has no labels: there is nothing to score")
+    start, rows, before = time.perf_counter(), [], []
+
+    def on_epoch(model, record):
+        labels = np.array(model.labels_)
+        step = ari(before.pop(), labels) if before else None
+        rows.append({**record, **scores(dataset.y, labels), "step_ari": step})
+        before.append(labels)
+        if watch:
+            watch(model, record)
+
+    try:
+        model = EMTC(len(dataset.classes), seed=seed, **options).fit(dataset.X, on_epoch=on_epoch)
+    except (ValueError, FloatingPointError) as error:
+        raise UserError(f"{dataset.name}, seed {seed}: {error}") from error
+    seconds, last = time.perf_counter() - start, scores(dataset.y, model.labels_)
+    names = ("total", "contra", "intra", "inter", "kept", "hidden", "epsilon", "label_change",
+             "ACC", "NMI", "step_ari")  # fmt: skip
+    epochs = [{"epoch": len(rows), **last}, *rows]
+    best = max(epochs, key=lambda row: row["ACC"])
+    z, seen = (v.numpy() for v in z_scored(dataset.X))  # (N, T, D)
+    groups = {"kept": seen & model.mask_, "masked": seen & ~model.mask_}
+    distance = {f"abs_z_{k}": float(np.abs(z[at]).mean()) for k, at in groups.items() if at.any()}
+    return model, {
+        **last, "oracle": {m: best[m] for m in ("epoch", *METRICS)}, "epochs": len(rows),
+        "kept": float(groups["kept"].sum() / seen.sum()),
+        "label_change": float(np.mean([r["label_change"] for r in rows[-5:]])) if rows else None,
+        "parameters": sum(p.numel() for p in model.net_.parameters()), "train_seconds": seconds,
+        **distance, "labels": model.labels_,
+        "curves": {n: [r[n] if r[n] is None else float(f"{r[n]:.4g}") for r in rows]
+                   for n in names if rows and n in rows[0]},
+    }  # fmt: skip
+
+
+def agreement(labelings):
+    """Mean pairwise ARI of labelings, each (N,); None for fewer than two. Needs no true labels."""
+    pairs = [ari(a, b) for a, b in itertools.combinations(labelings, 2)]
+    return float(np.mean(pairs)) if pairs else None
+
+
+# ---------------------------------------------------------------- results
+
+RECORD = ("data", "variant", "seed", "seconds", "data_hash", "code")  # what Store adds to a record
+
+
+def plain(value):
+    """Arrays, tensors, numpy scalars as JSON values; floats to 6 digits; NaN, infinity as null."""
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, torch.Tensor):
+        value = value.detach().cpu().numpy()
+    if isinstance(value, (np.ndarray, np.generic)):
+        value = value.tolist()
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, float):
+        return float(f"{value:.6g}") if math.isfinite(value) else None
+    return value
+
+
+def write_json(path, content):
+    """Write `content` (dict) whole or not at all; entries of its dicts and runs take a line."""
+    items = []
+    for key, value in plain(content).items():
+        text = json.dumps(value, allow_nan=False)
+        if value and isinstance(value, dict):
+            lines = [f"{json.dumps(k)}: {json.dumps(v, allow_nan=False)}" for k, v in value.items()]
+            text = "{\n  " + ",\n  ".join(lines) + "\n }"
+        elif value and key in ("runs", "text"):
+            text = "[\n  " + ",\n  ".join(json.dumps(v, allow_nan=False) for v in value) + "\n ]"
+        items.append(f" {json.dumps(key)}: {text}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write(path, "{\n" + ",\n".join(items) + "\n}\n", lasting=False)
+
+
+@functools.cache
+def code_hash(*names):
+    """Which code made a result: hash, at the first call, of what these modules do.
+
+    Comments, docstrings and layout do not count: it is a hash of the syntax tree without them.
+    """
+
+    def bare(node):
+        if isinstance(node, ast.AST):
+            fields = [(k, bare(v)) for k, v in ast.iter_fields(node) if k != "kind"]
+            return type(node).__name__, [(k, v) for k, v in fields if v not in (None, [])]
+        if isinstance(node, list):  # a docstring is an expression of its own
+            return [
+                bare(n)
+                for n in node
+                if type(getattr(n, "value", 0)) is not ast.Constant or type(n) is not ast.Expr
+            ]
+        return node
+
+    files = [ROOT / f"{name}.py" for name in names]
+    trees = [bare(ast.parse(f.read_text(encoding="utf-8"))) for f in files if f.exists()]
+    return hashlib.sha256(repr(trees).encode()).hexdigest()[:16]
+
+
+class Store:
+    """results/<name>.json: one record a (data, variant, seed), saved after each, so that a stopped
+    run goes on.
+
+    `settings` (epochs and whatever else shapes a record) and the versions of torch and numpy are
+    kept in "made_with"; a file made with others is refused, never mixed. A record made by other
+    code, or from other values of the same data set, is made anew.
+    """
+
+    def __init__(self, args, code=CODE, **settings):
+        self.path, self.name, self.runs = args.out / f"{args.name}.json", args.name, []
+        self.modules, self.code = list(code), code_hash(*code)
+        versions = {"torch": torch.__version__.split("+")[0], "numpy": np.__version__}
+        self.made_with = plain({**settings, **versions})
+        if self.path.exists() and args.fresh:
+            os.replace(self.path, self.path.with_name(self.path.name + ".old"))
+        if self.path.exists():
+            self._resume(getattr(args, "quick", False))
+
+    def _resume(self, quick):
+        try:
+            old = json.loads(self.path.read_text(encoding="utf-8"))
+            then, runs = dict(old["made_with"]), list(old["runs"])
+            broken = not all({*RECORD} <= run.keys() for run in runs)
+        except (ValueError, KeyError, TypeError, AttributeError):
+            broken = True
+        if broken:
+            kept = self.path.with_name(self.path.name + ".broken")
+            os.replace(self.path, kept)
+            print(f"note: {self.path} was not readable; kept as {kept.name}", file=sys.stderr)
+            return
+        changed = [f"{key} {then.get(key)} (now {self.made_with.get(key)})"
+                   for key in sorted({*then, *self.made_with})
+                   if then.get(key) != self.made_with.get(key)]  # fmt: skip
+        if changed and not quick:  # a first look is worth no question, and starts over
+            raise UserError(f"{self.path} was made with {', '.join(changed)}: "
+                            "use those, another --out, or --fresh to start over")  # fmt: skip
+        self.runs = [] if changed else runs
+
+    def get(self, data, variant, seed, data_hash):
+        """The record stored under this key by this code from these values, or None."""
+        for run in self.runs:
+            if (run["data"], run["variant"], run["seed"]) == (data, variant, seed):
+                return run if (run["data_hash"], run["code"]) == (data_hash, self.code) else None
+        return None
+
+    def add(self, data, variant, seed, data_hash, seconds, **values):
+        """Add one record, in place of an outdated one, and save the file."""
+        made = {"seconds": round(seconds, 3), "data_hash": data_hash, "code": self.code}
+        new = plain({"data": data, "variant": variant, "seed": seed, **values, **made})
+        key = [new[k] for k in ("data", "variant", "seed")]
+        self.runs = [r for r in self.runs if [r["data"], r["variant"], r["seed"]] != key] + [new]
+        self.finish()
+
+    def finish(self, **extra):
+        """Save everything, with `extra` (the table, conclusions in numbers) before the records."""
+        head = {"experiment": self.name, "modules": self.modules, "made_with": self.made_with,
+                "machine": f"{platform.machine()}, {os.cpu_count()} cores"}  # fmt: skip
+        write_json(self.path, {**head, **extra, "runs": self.runs})
+
+
+def sweep(store, args, variants, run, split="test", load=None):
+    """Fill the store: run(dataset, variant, seed) -> dict for all that it lacks.
+
+    Prints a line as each one ends, with the values named in METRICS; args.jobs processes at a time.
+    """
+    sets = [(load or globals()["load"])(name, args, split) for name in args.data]
+    work = [(d, content_hash(d), v, s) for d in sets for v in variants for s in args.seeds]
+    todo = [w for w in work if store.get(w[0].name, w[2], w[3], w[1]) is None]
+    if len(todo) < len(work):
+        print(f"{store.name}: {len(work) - len(todo)} of {len(work)} runs stored", flush=True)
+    for done, (k, values, seconds) in enumerate(_each(todo, run, getattr(args, "jobs", 1)), 1):
+        dataset, stamp, variant, seed = todo[k]
+        store.add(dataset.name, variant, seed, stamp, seconds, **values)
+        shown = " ".join(f"{m} {values[m]:.3f}" for m in METRICS if values.get(m) is not None)
+        print(f"[{done:3d}/{len(todo)}] {dataset.name:<20.20} {variant!s:<18.18} seed {seed} "
+              f"{shown} {seconds:.1f} s", flush=True)  # fmt: skip
+
+
+def _each(todo, run, jobs):
+    """(index, values, seconds) of run(dataset, variant, seed) for each of `todo`, as they end."""
+    global _one  # the forked processes find it there; a closure cannot be sent to them
+
+    def _one(k):
+        dataset, _, variant, seed = todo[k]
+        start = time.perf_counter()
+        values = plain(run(dataset, variant, seed))
+        return k, values, time.perf_counter() - start
+
+    if min(jobs, len(todo)) < 2:
+        yield from map(_one, range(len(todo)))
+        return
+    with multiprocessing.get_context("fork").Pool(min(jobs, len(todo))) as pool:
+        yield from pool.imap_unordered(_call, range(len(todo)))
+
+
+def _call(k):
+    return _one(k)

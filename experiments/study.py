@@ -1,0 +1,250 @@
+"""Studies of EMTC: some settings, every data set and seed, one table, one picture.
+
+    python experiments/study.py                       # which studies there are
+    python experiments/study.py masking               # results/study_masking.json and its picture
+    python experiments/study.py tau --data NATOPS --seeds 0 1 --jobs 2
+
+ACC and NMI of the last epoch; no label is read before the score.
+"""
+
+import sys
+
+import store  # first: it puts the project's folder on the path
+import tables
+
+import emtc
+
+DEFAULTS = store.defaults()
+TERMS = ("contra", "intra", "inter")
+EPSILONS = (0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 1)
+SHARES = (0.1, 0.3, 0.5, 0.7, 0.9)
+WHOLE, FROZEN = "EMTC", {"mask": "frozen"}
+NO_MASK = {"mask": "none", "hide": 0.0}  # nothing is ever hidden, in training neither
+UNTRAINED = {"epochs": 0, "mask": "none"}
+
+
+def around(option, *factors):
+    """Variants of one option: the default times each factor."""
+    values = [float(f"{f * DEFAULTS[option]:.3g}") for f in factors]
+    return {f"{option} {v:g}": {option: v} for v in values}
+
+
+def same_share(mask):
+    """A mask that keeps the share that the control's mask ends with, on that data and seed."""
+    return lambda control: {"mask": mask, "keep": control["kept"]}
+
+
+def epsilons(name, values, **options):
+    """Variants of the threshold of Eq. (3): 0 keeps all, 1 one timestamp of each variate."""
+    return {f"{name} {e:g}": {"epsilon": float(e), **options} for e in values}
+
+
+def shares(mask):
+    """Variants of a mask that does not learn, over the share kept."""
+    return {f"{mask} {k:g}": {"mask": mask, "keep": k} for k in SHARES}
+
+
+PRINTED = {k: v for k, v in emtc.AS_PRINTED.items() if k != "epsilon"}
+
+
+def ladder(*steps):
+    """Variants from the plainest to the default: each step takes its options from the default."""
+    rungs, left = {"as printed": {"as_printed": True}}, {**PRINTED, "epsilon": 0.15}
+    for name, options in steps:
+        left = {k: v for k, v in left.items() if k not in options}
+        rungs[name] = dict(left)
+    return rungs
+
+
+LADDER = ladder(
+    ("+ pooling", ("pooling",)),
+    ("+ encoder bank", ("encoder",)),
+    ("+ learned fusion", ("fusion",)),
+    ("+ k-means restarts", ("n_init",)),
+    ("+ choice of the start", ("n_starts",)),
+    ("+ hidden versions", ("hide",)),
+    ("+ learned mask", ("mask_lr",)),
+    ("+ epsilon by Eq. (10) = default", ("epsilon",)),
+)
+
+# A study: the question; variants {name: options of EMTC}, the first is the control, with which the
+# others are compared; data, where it is not store.STUDY; x, the options on the axes of its picture,
+# or "kept" for a line a kind of mask over the share kept; without x, dots by data set.
+STUDIES = {
+    "ladder": {
+        "question": "From the paper as printed to the default, one step at a time.",
+        "variants": LADDER,
+    },
+    "masking": {
+        "question": "The evolving mask against others, at the same share kept (Fig. 3).",
+        "variants": {
+            "evolving": {},
+            "frozen": FROZEN,
+            **{m: same_share(m) for m in ("random", "uniform", "variance", "frequency")},
+            "none": NO_MASK,
+        },
+    },
+    "shares": {
+        "question": "And over the whole curve of shares kept.",
+        "variants": {
+            "none": NO_MASK,
+            **epsilons("evolving", EPSILONS[2::2]),
+            **epsilons("frozen", EPSILONS[2::2], **FROZEN),
+            **shares("random"),
+            **shares("variance"),
+        },
+        "data": store.STUDY[:4],
+        "x": "kept",
+    },
+    "threshold": {
+        "question": "How much is redundant? The threshold epsilon of Eq. (3).",
+        "variants": {"default": {}, **epsilons("epsilon", EPSILONS)},
+        "x": ("epsilon",),
+    },
+    "ablation": {
+        "question": "Do IVM and MEV earn their place (the paper's Table 3)?",
+        "variants": {
+            WHOLE: {},
+            "IVM frozen": FROZEN,
+            "without IVM": {"drop": ("ivm",)},
+            "without MEV": {"drop": ("mev",)},
+            "without both": {"drop": ("ivm", "mev")},
+        },
+    },
+    "loss_ablation": {
+        "question": "Which terms of the loss, Eq. (13), does it need?",
+        "variants": {
+            WHOLE: {},
+            **{f"without {t}": {"drop": (t,)} for t in TERMS},
+            **{f"only {t}": {"drop": tuple(o for o in TERMS if o != t)} for t in TERMS},
+        },
+    },
+    "tau": {
+        "question": "How sensitive is it to tau of Eq. (11), alpha and beta of Eq. (13)?",
+        "variants": {
+            "default": {},
+            **around("tau", 0.2, 0.5, 2, 5, 10),
+            **around("alpha", 0.01, 0.1, 10, 100),
+            **around("beta", 0.01, 0.1, 10, 100),
+        },
+        "x": ("tau", "alpha", "beta"),
+    },
+    "views": {
+        "question": "How many views? Eq. (4) leaves V open.",
+        "variants": {"default": {}, **{f"V = {v}": {"n_views": v} for v in (1, 2, 3, 4, 5)}},
+        "x": ("n_views",),
+    },
+}
+
+
+def fill(args, variants):
+    """A Store with a record for each data set, variant and seed; the control, the first, before."""
+    box, control = store.Store(args, **store.settings(args)), next(iter(variants))
+
+    def run(dataset, variant, seed):
+        options = variants[variant]
+        if callable(options):
+            options = options(store.run(args, dataset, seed, **variants[control]))
+        return store.run(args, dataset, seed, **options)
+
+    store.sweep(box, args, [control], run)
+    store.sweep(box, args, list(variants), run)
+    order = list(variants)
+    box.runs.sort(key=lambda r: (store.cost(r["data"]), order.index(r["variant"]), r["seed"]))
+    return box
+
+
+def finish(box, control, **extra):
+    """Print and save the table of the runs, its means, and the differences to the control."""
+    table = tables.summary(box.runs, (*tables.METRICS, "kept", "parameters"))
+    paired = {m: tables.paired(box.runs, control, m) for m in ("ACC", "NMI")}
+    text = [*tables.show(table, ("ACC", "NMI", "kept")), differences(paired, f"minus {control}")]
+    box.finish(table=table, average=tables.average(table), paired=paired, text=text, **extra)
+    return table
+
+
+def differences(paired, title):
+    """Print {metric: tables.paired(...)}: means, standard errors, the lowest of the data sets."""
+    heads = [title, *(h for m in paired for h in (m, "se", "se of sets", "lowest", "worse/better"))]
+    rows = []
+    for variant in paired["ACC"]:
+        row = [variant]
+        for d in (paired[m][variant] for m in paired):
+            row += [
+                f"{d['mean']:+.3f}",
+                *("-" if d[k] is None else f"{d[k]:.3f}" for k in tables.SE),
+            ]
+            row += [f"{min(d['by_data'].values()):+.3f}", f"{d['worse']}/{d['better']}"]
+        rows.append(row)
+    return tables.print_table(heads, rows, "Run by run; se: of the mean, over runs, over data sets")
+
+
+# ---------------------------------------------------------------- pictures
+
+
+def over_options(figure, axes, table, study):
+    """ACC and NMI over each option, a thin line a data set and a thick one for their mean."""
+    for column, option in zip(axes.T, study["x"]):
+        points = {v: o[option] for v, o in study["variants"].items() if option in o}
+        if DEFAULTS[option] is not None:
+            points["default"] = DEFAULTS[option]
+        order = sorted(points, key=points.get)
+        for axis, metric in zip(column, ("ACC", "NMI")):
+            for data, row in tables.with_mean(table).items():
+                at = [(points[v], row[v][metric]["mean"]) for v in order if v in row]
+                bold = {"color": "black", "lw": 3} if data == "mean" else {"lw": 1.2}
+                axis.plot(*zip(*at), marker=".", label=data, **bold)
+            if "default" in points:
+                axis.axvline(points["default"], color="#444444", ls="--", zorder=1)
+            else:  # it is found in training and has no place on the axis
+                default = tables.average(table)["default"][metric]["mean"]
+                axis.axhline(default, color="#444444", ls="--", zorder=1)
+            axis.set(ylabel=metric, xlabel=f"{option} (dashed: default)")
+            if "tau" in study["x"]:
+                axis.set_xscale("log")
+    tables.legend(figure, axes[0, 0])
+
+
+def over_kept(figure, axes, table):
+    """ACC and NMI, means over the data sets, over the share kept: one line a kind of mask."""
+    mean = tables.average(table)
+    for axis, metric in zip(axes[0], ("ACC", "NMI")):
+        for kind in dict.fromkeys(v.split()[0] for v in mean):
+            own = [mean[v] for v in mean if v.split()[0] == kind]
+            at = sorted((c["kept"]["mean"], c[metric]["mean"]) for c in own)
+            axis.plot(*zip(*at), marker="o", label=kind)
+        axis.set(xlabel="share of the values kept", ylabel=f"{metric}, mean of the data sets")
+    tables.legend(figure, axes[0, 0])
+
+
+def picture(args, table, study):
+    """The study's picture, of the kind that its "x" asks for."""
+    x, n = study.get("x"), len(study["variants"])
+    if x is None:
+        height = 1.5 + (len(table) + 1) * max(0.45, 0.11 * n)
+        tables.picture(args, lambda f, axes: tables.panels(f, axes, table), ncols=2, height=height)
+    elif x == "kept":
+        draw, shape = lambda f, axes: over_kept(f, axes, table), {"ncols": 2, "squeeze": False}
+        tables.picture(args, draw, height=4.4, **shape)
+    else:
+        shape = {"nrows": 2, "ncols": len(x), "squeeze": False, "height": 6.5}
+        tables.picture(args, lambda f, axes: over_options(f, axes, table, study), **shape)
+
+
+def main(argv=None):
+    """Run one study; without a name, list them. Returns 0."""
+    name, *argv = (sys.argv[1:] if argv is None else argv) or ["--help"]
+    if name not in STUDIES:
+        print(__doc__.strip() + "\n")
+        print("\n".join(f"  {name:<14} {study['question']}" for name, study in STUDIES.items()))
+        return 0 if name in ("-h", "--help") else 2
+    study = STUDIES[name]
+    data = study.get("data", store.STUDY)
+    args = store.arguments(f"study_{name}", study["question"], argv, data=data)
+    table = finish(fill(args, study["variants"]), next(iter(study["variants"])))
+    picture(args, table, study)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(store.run_main(main))

@@ -1,0 +1,204 @@
+"""Tables and pictures of records: means over seeds, differences run by run, dots by data set.
+
+A record is a dict with data, variant, seed and scores; a table is {data: {variant: {metric:
+{"mean", "std", "n"}}}}. std is the population's (ddof = 0), 0 for one seed.
+"""
+
+import hashlib
+import re
+
+import numpy as np
+
+METRICS = ("ACC", "F1", "NMI", "ARI")
+SE = ("se", "se_sets")  # standard errors of a paired difference
+# Okabe and Ito's palette, told apart by colour-blind readers; the order is the order of use.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
+MARKERS = "osD^vP*X"
+
+
+def summary(runs, metrics=METRICS):
+    """{data: {variant: {metric: {"mean", "std", "n"}}}} over the seeds, in the runs' order."""
+    values = {}
+    for run in runs:
+        cell = values.setdefault(run["data"], {}).setdefault(str(run["variant"]), {})
+        for metric in metrics:
+            if run.get(metric) is not None:
+                cell.setdefault(metric, []).append(run[metric])
+    return {data: {variant: {m: {"mean": float(np.mean(v)), "std": float(np.std(v)), "n": len(v)}
+                             for m, v in cell.items()} for variant, cell in row.items()}
+            for data, row in values.items()}  # fmt: skip
+
+
+def methods(table):
+    """The variants of {data: {variant: ...}} in the order of their first appearance."""
+    return list(dict.fromkeys(variant for row in table.values() for variant in row))
+
+
+def average(table):
+    """{variant: {metric: {"mean", "n"}}}: the mean of the data sets' means, n data sets.
+
+    Only of a variant that has the metric on every data set, so that all are over the same ones.
+    """
+    cells = {}
+    for variant in methods(table):
+        rows = [row.get(variant, {}) for row in table.values()]
+        for metric in rows[0]:
+            if all(metric in row for row in rows):
+                mean = float(np.mean([row[metric]["mean"] for row in rows]))
+                cells.setdefault(variant, {})[metric] = {"mean": mean, "n": len(rows)}
+    return cells
+
+
+def with_mean(table):
+    """The table and, of more than one data set, a last row "mean"."""
+    return {**table, **({"mean": average(table)} if len(table) > 1 else {})}
+
+
+def paired(runs, control, metric="ACC"):
+    """{variant: numbers on variant minus control}, run by run over the (data, seed) that both have:
+
+    mean, n; se over all runs; se_sets, over the means of the data sets, which is the honest one
+    where sets differ; by_data {data: mean}; worse, better: on how many runs.
+    """
+    runs = [r for r in runs if r.get(metric) is not None]
+    at = {(r["data"], r["seed"], r["variant"]): r[metric] for r in runs}
+    out = {}
+    for variant in dict.fromkeys(r["variant"] for r in runs if r["variant"] != control):
+        sets = {}
+        for (data, seed, v), value in at.items():
+            if v == variant and (data, seed, control) in at:
+                sets.setdefault(data, []).append(value - at[data, seed, control])
+        means = [float(np.mean(v)) for v in sets.values()]
+        if sets:
+            d = np.concatenate([*sets.values()])
+            out[variant] = {"mean": float(np.mean(means)), "se": error(d), "se_sets": error(means),
+                            "n": len(d), "worse": int((d < 0).sum()), "better": int((d > 0).sum()),
+                            "by_data": dict(zip(sets, means))}  # fmt: skip
+    return out
+
+
+def error(values):
+    """Standard error of the mean; None for fewer than two values."""
+    return float(np.std(values, ddof=1) / len(values) ** 0.5) if len(values) > 1 else None
+
+
+def markdown(headers, rows):
+    """A table as aligned Markdown: readable in a terminal, put into a README as it is."""
+    cells = [[str(c) for c in row] for row in [headers, *rows]]
+    width = [max(3, *(len(row[j]) for row in cells)) for j in range(len(headers))]
+    lines = ["| " + " | ".join(c.ljust(w) for c, w in zip(row, width)) + " |" for row in cells]
+    return "\n".join([lines[0], "|" + "|".join("-" * (w + 2) for w in width) + "|", *lines[1:]])
+
+
+def print_table(headers, rows, title=""):
+    """Print `title` and the table, a blank line before each; returns the table as text."""
+    text = markdown(headers, rows)
+    print("\n" + (title + "\n\n" if title else "") + text)
+    return text
+
+
+def cell(entry, std=True):
+    """{"mean", "std"} as ".953 ± .012"; without std as ".953"; a dash where there is none."""
+    if not entry:
+        return "-"
+    spread = f" ± {entry['std']:.3f}" if std and "std" in entry else ""
+    return re.sub(r"\b0\.", ".", f"{entry['mean']:.3f}{spread}")
+
+
+def show(table, metrics=("ACC", "NMI"), title=""):
+    """Print {data: {variant: {metric: cell}}} once a metric, with the mean of the data sets last.
+
+    A line a data set; with many variants a line a variant. Returns the tables as text.
+    """
+    variants, text = methods(table), []
+    for metric in metrics:
+        rows = [[data, *(cell(row.get(v, {}).get(metric)) for v in variants)]
+                for data, row in with_mean(table).items()]  # fmt: skip
+        rows = [[metric, *variants], *rows]
+        if len(variants) > 6:
+            rows = list(zip(*rows))
+        text.append(print_table(rows[0], rows[1:], title))
+    return text
+
+
+# ---------------------------------------------------------------- pictures
+
+
+def picture(args, draw, width=9.0, height=5.0, **subplots):
+    """Call draw(figure, axes) and save figures/<name>.png; without matplotlib, say how to get it.
+
+    The file carries the hash of results/<name>.json, by which `run_all.py --check` knows an
+    outdated one. 9 inches are shown about 830 px wide, so 10 pt text there is 13 px high.
+    """
+    try:
+        import matplotlib
+    except ImportError:
+        print("no picture: pip install -r experiments/requirements.txt")
+        return None
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    style = {"font.size": 10, "axes.titlesize": 11, "axes.spines.top": False,
+             "axes.spines.right": False, "axes.prop_cycle": matplotlib.cycler(color=COLOURS),
+             "axes.grid": True, "grid.color": "#dddddd", "axes.axisbelow": True,
+             "legend.frameon": False, "legend.fontsize": 9, "figure.dpi": 150}  # fmt: skip
+    made_from = args.out / f"{args.name}.json"
+    stamp = file_hash(made_from) if made_from.exists() else "none"
+    with matplotlib.rc_context(style):
+        figure, axes = pyplot.subplots(figsize=(width, height), layout="constrained", **subplots)
+        draw(figure, axes)
+        args.figures.mkdir(parents=True, exist_ok=True)
+        path = args.figures / f"{args.name}.png"
+        figure.savefig(path, metadata={"Software": None, "Source": stamp})
+        pyplot.close(figure)
+    print(f"picture: {path}")
+    return path
+
+
+def file_hash(path):
+    """Hash of a file's bytes."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+
+
+def look(k):
+    """(colour, marker) number k: neighbours differ in both."""
+    return COLOURS[k % 7], MARKERS[(k + k // 7) % 8]
+
+
+def dots(axis, table, metric, variants=None, hollow=(), styles=None):
+    """One line a data set, one mark a variant at the mean of `metric`, its std as a bar.
+
+    styles: {variant: (colour, marker)}, needed for more variants than there are colours.
+    """
+    variants, data = variants or methods(table), list(table)
+    styles = {**{v: look(k) for k, v in enumerate(variants)}, **(styles or {})}
+    for k, variant in enumerate(variants):
+        cells = {y: row.get(variant, {}).get(metric) for y, row in enumerate(table.values())}
+        cells = {y: cell for y, cell in cells.items() if cell}
+        at = [y + 0.7 * ((k + 0.5) / len(variants) - 0.5) for y in cells]
+        means, spread = (
+            [c["mean"] for c in cells.values()],
+            [c.get("std", 0) for c in cells.values()],
+        )
+        colour, marker = styles[variant]
+        face = "white" if variant in hollow else colour
+        bars = {"xerr": spread, "fmt": marker, "color": colour, "markerfacecolor": face}
+        axis.errorbar(means, at, label=variant, elinewidth=1, zorder=3, **bars)
+    axis.set(yticks=range(len(data)), yticklabels=data, xlabel=metric)
+    axis.set_ylim(len(data) - 0.45, -0.55)
+    axis.grid(visible=False, axis="y")
+    for y in range(1, len(data)):
+        axis.axhline(y - 0.5, color="#dddddd", lw=0.8, zorder=0)
+
+
+def panels(figure, axes, table, **options):
+    """`dots` of ACC and NMI side by side, the mean of the data sets as a last line."""
+    for axis, metric in zip(axes, ("ACC", "NMI")):
+        dots(axis, with_mean(table), metric, **options)
+    axes[1].set(yticklabels=[])
+    legend(figure, axes[0])
+
+
+def legend(figure, axis, ncols=4):
+    """One legend for the whole figure, below it."""
+    figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=ncols)

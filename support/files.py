@@ -1,0 +1,68 @@
+"""Files that are whole or absent, tables that no spreadsheet runs, one hash of a data set."""
+
+import csv
+import hashlib
+import io
+import json
+import os
+import re
+import zipfile
+
+import numpy as np
+
+
+def write(path, content, lasting=True):
+    """The file `path` becomes `content`, str or bytes, at once: a reader finds it old or new.
+
+    It is written beside and renamed. `lasting`: also a power cut leaves the old file or the new.
+    """
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        with open(part, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            if lasting:
+                file.flush()
+                os.fsync(file.fileno())
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_json(path, content):
+    """`content` as a JSON file; a number that is not finite is a ValueError."""
+    write(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
+
+
+def csv_text(table):
+    """{column: values} as CSV, made safe for spreadsheets.
+
+    A control character becomes its escape, \\x07; text that a spreadsheet would take for a formula
+    gets a ' in front. Negative numbers are left alone.
+    """
+
+    def cell(value):
+        text = re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda m: repr(m[0])[1:-1], str(value))
+        number = re.fullmatch(r"[+-]?[\d.]+(e[+-]?\d+)?", text, re.IGNORECASE)
+        return "'" + text if re.match(r"\s*[=+\-@]", text) and not number else text
+
+    rows = [list(table), *zip(*table.values(), strict=True)]
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([map(cell, row) for row in rows])
+    return text.getvalue()
+
+
+def intact(path):
+    """Whether each member of the zip file `path` has its checksum."""
+    try:
+        with zipfile.ZipFile(path) as file:
+            return file.testzip() is None
+    except Exception:  # zipfile has many words for damaged bytes
+        return False
+
+
+def data_hash(X, y=None):
+    """SHA-256 of the shape, the values and, where there are some, the labels of a data set."""
+    digest = hashlib.sha256(str(X.shape).encode())
+    for array in (X,) if y is None else (X, y):
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,214 @@
+"""What a finished run says: scores beside the paper's, how far seeds agree, what speaks for a g."""
+
+import itertools
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from metrics import ari
+from support.files import csv_text, write, write_json
+
+# The paper's Tables 1 and 2: the only place of its numbers in this project.
+PAPER = json.loads(Path(__file__).with_name("paper.json").read_text(encoding="utf-8"))
+METRICS = ("ACC", "F1", "NMI", "ARI")
+LAST = 5  # epochs over which label_change is averaged
+MIN_AGREEMENT = 0.6  # below: the seeds found different clusters
+MAX_CHANGE = 0.05  # above: the clusters were still moving when training ended
+ORACLE = "uses the labels: the paper's own protocol"
+READ = """\
+How to read it: agreement is the mean ARI between the labelings of the seeds. Agreeing seeds and
+clusters that lie apart make a g a candidate, no more: the embeddings were trained to form g
+clusters, few clusters agree easily, and a cluster of one or two is mostly an outlier. Look at
+report.html of each run before you believe one of them."""
+
+
+def stats(rows):
+    """[{metric: value}] -> {metric: {"mean", "std"}} over the seeds; None without scores."""
+    if not rows or not rows[0]:
+        return None
+    values = {m: [row[m] for row in rows] for m in METRICS}
+    return {m: {"mean": float(np.mean(v)), "std": float(np.std(v))} for m, v in values.items()}
+
+
+def agreement(labelings):
+    """How far labelings (N,) agree: the mean ARI of their pairs; None for fewer than two."""
+    pairs = [ari(a, b) for a, b in itertools.combinations(labelings, 2)]
+    return float(np.mean(pairs)) if pairs else None
+
+
+def diagnosis(done):
+    """(agreement, label_change, verdict) of {seed: what `Run.finished` gives}; no class is read."""
+    agree = agreement([found["labels"] for found in done.values()])
+    last = [record for found in done.values() for record in found["history"][-LAST:]]
+    moved = [record["label_change"] for record in last if "label_change" in record]
+    moved = float(np.mean(moved)) if moved else None
+    doubts = []
+    if agree is not None and agree < MIN_AGREEMENT:
+        doubts.append(f"the seeds agree only {agree:.2f} (mean ARI)")
+    if moved is not None and moved > MAX_CHANGE:
+        doubts.append(f"{moved:.1%} of the labels still changed at the end")
+    if any(f["record"]["clusters_used"] < f["record"]["clusters"] for f in done.values()):
+        doubts.append("a cluster stayed empty")
+    if doubts:
+        return agree, moved, f"looks unreliable: {'; '.join(doubts)}"
+    if agree is None:
+        return agree, moved, "one seed only: give more --seeds to see how far they agree"
+    return agree, moved, f"looks reliable: the seeds agree {agree:.2f} (mean ARI)"
+
+
+def papers_row(config):
+    """EMTC's row of the paper's Table 2, if this run is on the data of its Table 1, else None."""
+    table1 = PAPER["table1"]["datasets"].get(config["data"])
+    same = table1 and config["split"] == "test" and config["n_clusters"] == table1["g"]
+    # N is left out: Table 1 misprints that of two data sets.
+    if not same or config["shape"][1:] != [table1["T"], table1["D"]]:
+        return None
+    row = PAPER["table2"]["results"][config["data"]]
+    return {m: dict(zip(("mean", "std"), row[m]["EMTC"], strict=True)) for m in ("ACC", "F1")}
+
+
+def save_results(run, data, done):
+    """Write results.json and labels.csv of the finished seeds; returns what is in results.json."""
+    config = run.config
+    done = {seed: done[seed] for seed in config["seeds"] if seed in done}
+    found = list(done.values())
+    agree, moved, verdict = diagnosis(done)
+    base = [f["baselines"] or {} for f in found]
+    results = {
+        **{key: config[key] for key in ("data", "split", "shape", "n_clusters", "method", "seeds")},
+        "final": stats([f["record"] for f in found] if data.y is not None else None),
+        "per_seed": [f["record"] for f in found],
+        "baselines": {n: stats([b.get(n) for b in base]) for n in ("raw_kmeans", "untrained")},
+        "paper": papers_row(config),
+        **{"agreement": agree, "label_change": moved, "verdict": verdict},
+        **{"data_hash": config["data_hash"], "threads": torch.get_num_threads()},
+        "versions": {"torch": config["torch"], "numpy": config["numpy"]},
+    }
+    if config["oracle"]:
+        per_seed = [{"seed": seed, **f["oracle"]} for seed, f in done.items()]
+        results["oracle"] = {**stats(per_seed), "note": ORACLE, "per_seed": per_seed}
+    write_json(run.folder / "results.json", results)
+    columns = {f"seed_{seed}": f["labels"] for seed, f in done.items()}
+    write(run.folder / "labels.csv", labels_csv(data, columns))
+    return results
+
+
+def labels_csv(data, columns, classes=True):
+    """A row a sample as CSV: its number, its id if it has one, its class, and the `columns`."""
+    table = {"sample": range(len(data.X))}
+    if data.ids is not None:
+        table["id"] = data.ids
+    if classes:
+        named = data.y is not None
+        table["class"] = [data.classes[c] for c in data.y] if named else [""] * len(data.X)
+    return csv_text(table | columns)
+
+
+def report(results):
+    """The table: each seed, the mean, what needs no training, the paper; then the verdict."""
+
+    def row(label, cells):
+        return f"{label:<26}" + "".join(f"{cell:>13}" for cell in cells).rstrip()
+
+    def short(*numbers):
+        return " ± ".join(f"{number:.3f}".replace("0.", ".", 1) for number in numbers)
+
+    def spread(label, of):
+        found = [short(of[m]["mean"], of[m]["std"]) if m in of else "-" for m in METRICS]
+        return row(label, found)
+
+    lines = []
+    if results["final"]:
+        lines.append(row("last epoch", METRICS))
+        for seed in results["per_seed"]:
+            lines.append(row(f"  seed {seed['seed']}", [short(seed[m]) for m in METRICS]))
+        lines.append(spread("  mean ± std", results["final"]))
+        lines.append("without training")
+        lines.append(spread("  k-means on raw values", results["baselines"]["raw_kmeans"]))
+        lines.append(spread("  k-means, untrained net", results["baselines"]["untrained"]))
+        if results["paper"] or "oracle" in results:
+            lines.append(f"best epoch, {ORACLE}")
+        if results["paper"]:
+            lines.append(spread("  the paper's EMTC", results["paper"]))
+        if "oracle" in results:
+            lines.append(spread("  here (--oracle)", results["oracle"]))
+    return "\n".join([*lines, results["verdict"]])
+
+
+def table1():
+    """The paper's Table 1."""
+    lines = [f"{'Table 1':<24}{'N':>6}{'T':>7}{'D':>6}{'g':>4}"]
+    for name, row in PAPER["table1"]["datasets"].items():
+        lines.append(f"{name:<24}{row['N']:>6}{row['T']:>7}{row['D']:>6}{row['g']:>4}")
+    lines.append("as printed; the archive's test splits of HandMovementDirection and DuckDuckGeese")
+    lines.append("have 74 and 50 series, which is also what the paper's Table 2 was computed on")
+    return "\n".join(lines)
+
+
+# ---- which g?
+
+
+def silhouette(E, labels, most=2000):
+    """Mean silhouette of embeddings E (N, p): (b - a) / max(a, b), with a a sample's mean distance
+    to its own cluster and b that to the nearest other one; 0 for one alone in its cluster.
+
+    Of more than `most` samples every k-th is taken. None for a single cluster.
+    """
+    step = -(-len(E) // most)
+    E, labels = np.asarray(E, np.float64)[::step], np.asarray(labels)[::step]
+    member = labels[:, None] == np.unique(labels)  # (N, g)
+    if member.shape[1] < 2:
+        return None
+    square = (E * E).sum(1)
+    apart = np.sqrt(np.maximum(square[:, None] + square - 2 * E @ E.T, 0))  # (N, N)
+    np.fill_diagonal(apart, 0)
+    total, size = apart @ member, member.sum(0)  # (N, g), (g,)
+    a = total[member] / np.maximum(size - 1, 1)[member.argmax(1)]
+    b = np.where(member, np.inf, total / size).min(1)
+    alone = (size == 1)[member.argmax(1)]
+    return float(np.where(alone, 0, (b - a) / np.maximum(np.maximum(a, b), 1e-12)).mean())
+
+
+def check_folder(folder):
+    """ValueError where `folder` holds more than runs named by their g and what compares them."""
+    ours = r"g\d+(\.\d+)?|choice\.json|labels\.csv|.*\.part"
+    for file in folder.glob("*"):
+        if not re.fullmatch(ours, file.name):
+            raise ValueError(f"{folder} holds {file.name}, no run of a g; give another --out")
+
+
+def compare(folder, clusters, data):
+    """Write choice.json and labels.csv for the runs folder/g<g>; returns their table."""
+    rows, columns = [], {}
+    for g in clusters:
+        results = json.loads((folder / f"g{g}" / "results.json").read_text(encoding="utf-8"))
+        row = {"clusters": g, "agreement": results["agreement"], "silhouette": [], "smallest": []}
+        for seed in results["seeds"]:
+            with np.load(folder / f"g{g}" / f"seed_{seed}.npz") as file:
+                columns[f"g{g}_seed_{seed}"] = labels = file["labels"]
+                row["silhouette"].append(silhouette(file["embedding"], labels))
+                row["smallest"].append(int(np.bincount(labels, minlength=g).min()))
+        known = [value for value in row["silhouette"] if value is not None]
+        row["silhouette"] = float(np.mean(known)) if known else None
+        rows.append({**row, "smallest": min(row["smallest"])})
+    suggestion = suggested(rows)
+    write_json(folder / "choice.json", {"suggestion": suggestion, "rows": rows})
+    write(folder / "labels.csv", labels_csv(data, columns))
+    lines = [f"{'g':>4}{'agreement':>12}{'silhouette':>12}{'smallest cluster':>18}"]
+    for row in rows:
+        cells = ["-" if row[k] is None else f"{row[k]:.2f}" for k in ("agreement", "silhouette")]
+        lines.append(f"{row['clusters']:>4}{cells[0]:>12}{cells[1]:>12}{row['smallest']:>18}")
+    told = f"Suggestion: g = {suggestion}, the highest silhouette among those whose seeds agree."
+    if suggestion is None:
+        told = f"No suggestion: for no g do the seeds agree by {MIN_AGREEMENT}."
+    return "\n".join([*lines, READ, told])
+
+
+def suggested(rows):
+    """The g of the highest silhouette, if its seeds agree and all its clusters are in use."""
+    sure = [r for r in rows if (r["agreement"] or 0) >= MIN_AGREEMENT and r["smallest"] > 0]
+    sure = [r for r in sure if r["silhouette"] is not None]
+    return max(sure, key=lambda r: r["silhouette"])["clusters"] if sure else None

@@ -1,0 +1,203 @@
+"""A run's folder: a kill at any moment costs at most the epoch that was being computed.
+
+Each file is written beside and renamed, so it is whole or absent. A seed counts as finished once
+its seed_<s>.npz is there; an unfinished one has checkpoint_seed<s>.pt, renewed after every epoch.
+config.json says which run it is. All other files are made from these, and made again on a resume.
+A lock of the operating system keeps a second process out, and ends with the process.
+"""
+
+import io
+import itertools
+import json
+import os
+import pickle
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+from support.files import intact, write, write_json
+
+try:
+    import fcntl
+except ImportError:  # Windows has no such locks
+    fcntl = None
+
+LITTER = ("*.part", "*.pt.*.tmp")  # unfinished files that a kill left behind
+START = {"model": None, "history": [], "oracle": None, "seconds": 0.0, "trace": None}
+# What torch, numpy and json make of a whole container with something else in it.
+WRONG = (AttributeError, LookupError, TypeError, ValueError, RuntimeError, pickle.UnpicklingError)
+RECORD = {"record", "history", "oracle", "baselines"}  # what a finished seed tells beside arrays
+
+
+def lock(folder):
+    """Hold `folder` until this process ends, however it ends. The file object is the lock."""
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = open(folder / ".lock", "a")
+    busy = f"{folder}: another run is writing there; wait for its end, or give another --out"
+    if fcntl:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(busy) from None
+        except OSError:  # a file system without locks
+            return handle
+        if os.fstat(handle.fileno()).st_ino != os.stat(folder / ".lock").st_ino:
+            raise ValueError(busy)  # the other run has renamed the folder meanwhile
+    return handle
+
+
+class Run:
+    """A run's folder, locked for this process. Nothing in it changes before `begin`."""
+
+    def __init__(self, folder, config, resume):
+        self.folder = Path(os.path.abspath(folder))
+        self.config = json.loads(json.dumps(config))
+        if self.folder.is_dir():
+            self._old_config()  # refuses a foreign folder before there is a lock file in it
+        self.lock = lock(self.folder)
+        self.old = self._old_config()
+        self.begun, self.noted = resume and self.old is not None, set()
+        if resume and not self.begun:
+            print(f"note: no run in {folder} yet; starting one", file=sys.stderr)
+        if self.begun:
+            self._go_on(folder)
+
+    def _go_on(self, folder):
+        """Refuse another run's settings or data; further seeds may join the old ones."""
+        old, new = self.old, self.config
+        seeds_join = set(old.get("seeds", [])) <= set(new["seeds"])
+        differ = [
+            f"{key} {old.get(key)} (now {new.get(key)})"
+            for key in {**old, **new}
+            if old.get(key) != new.get(key) and not (key == "seeds" and seeds_join)
+        ]
+        if differ:
+            told = f"{folder} was made with {', '.join(differ)}"
+            raise ValueError(f"{told}; use those, or another --out")
+        for pattern in LITTER:
+            for file in list(self.folder.glob(pattern)):
+                file.unlink()
+
+    def __getstate__(self):
+        return {**self.__dict__, "lock": None}  # a process that fits one seed for this one
+
+    def _old_config(self):
+        path = self.folder / "config.json"
+        if path.exists():
+            try:
+                old = json.loads(path.read_text(encoding="utf-8"))
+                if old["data_hash"]:
+                    return old
+            except (ValueError, TypeError, KeyError):
+                raise ValueError(f"{path} is not the config of a run; give another --out") from None
+        if any(f.name != ".lock" and f.suffix != ".part" for f in self.folder.iterdir()):
+            raise ValueError(f"{self.folder} holds files, but no run; give another --out")
+        return None
+
+    def begin(self):
+        """Take the folder for this run; the older run in it, if any, moves aside as a whole."""
+        if self.begun and self.old == self.config:
+            return
+        if self.old is not None and not self.begun:
+            names = (self.folder.with_name(f"{self.folder.name}.{i}") for i in itertools.count(1))
+            aside = next(name for name in names if not name.exists())
+            os.rename(self.folder, aside)
+            self.lock = lock(self.folder)
+            print(f"note: the older run in {self.folder.name} is now {aside}", file=sys.stderr)
+        write_json(self.folder / "config.json", self.config)
+        self.begun = True
+
+    def _read(self, name, read):
+        """read(path), or None where the file is absent, damaged or not what its name says."""
+        path = self.folder / name
+        if not self.begun or not path.exists():
+            return None
+        try:
+            if intact(path):  # torch and numpy would not look at the checksums
+                return read(path)
+        except (LookupError, TypeError, ValueError, RuntimeError, EOFError, pickle.UnpicklingError):
+            pass  # a whole container with something else in it
+        if name not in self.noted:
+            print(f"note: {name} is damaged; what it held is computed again", file=sys.stderr)
+        self.noted.add(name)
+        return None
+
+    def finished(self, seed):
+        """{"labels": (N,) int64, "record", "history", ...} of a finished seed, or None."""
+        found = self._read(f"seed_{seed}.npz", self._read_seed)
+        if found:
+            (self.folder / f"checkpoint_seed{seed}.pt").unlink(missing_ok=True)  # left by a kill
+        return found
+
+    def _read_seed(self, path):
+        with np.load(path) as file:
+            found = {"labels": file["labels"], **json.loads(str(file["record"]))}
+        labels, N, g = found["labels"], self.config["shape"][0], self.config["n_clusters"]
+        if labels.shape != (N,) or labels.dtype.kind != "i" or not RECORD <= found.keys():
+            raise ValueError
+        if labels.min() < 0 or labels.max() >= g:
+            raise ValueError
+        return found
+
+    def finish(self, seed, model, record, **more):
+        """Store a seed for good. The .npz comes last: with it the seed is finished."""
+        if hasattr(model, "save"):
+            try:
+                model.save(self.folder / f"model_seed{seed}.pt")
+            except RuntimeError:  # torch's writer where a file would raise OSError
+                told = f"cannot write model_seed{seed}.pt; is the disk full?"
+                raise OSError(told) from None
+        names = ("labels", "embedding", "importance", "mask")  # a related method has two of them
+        arrays = {n: getattr(model, n + "_") for n in names if hasattr(model, n + "_")} | more
+        buffer = io.BytesIO()
+        np.savez(buffer, record=json.dumps(record), **arrays)
+        write(self.folder / f"seed_{seed}.npz", buffer.getvalue())
+        (self.folder / f"checkpoint_seed{seed}.pt").unlink(missing_ok=True)
+
+    def checkpoint(self, seed):
+        """The state after the last whole epoch of an unfinished seed, or that before its first."""
+        state = self._read(f"checkpoint_seed{seed}.pt", self._read_checkpoint)
+        return state or {**START, "history": []}
+
+    def _read_checkpoint(self, path):
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        if state.keys() != START.keys() or not isinstance(state["model"], dict):
+            raise ValueError
+        return state
+
+    def save_checkpoint(self, seed, state):
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        write(self.folder / f"checkpoint_seed{seed}.pt", buffer.getvalue(), lasting=False)
+
+    def write_log(self, found):
+        """log.jsonl anew, from {seed: {"history": ...}}, whatever a kill left of its last line."""
+        seeds = [seed for seed in self.config["seeds"] if seed in found]
+        lines = [log_line(seed, record) for seed in seeds for record in found[seed]["history"]]
+        write(self.folder / "log.jsonl", "".join(lines))
+
+    def log(self, seed, record):
+        with open(self.folder / "log.jsonl", "a", encoding="utf-8") as file:
+            file.write(log_line(seed, record))
+
+
+class Follower:
+    """Stands for the `Run` on the ranks of torchrun that write nothing: no method does a thing."""
+
+    def __getattr__(self, name):
+        return lambda *_, **__: None
+
+
+def shared(value):
+    """Rank 0's value on all ranks of torchrun; alone, the value itself."""
+    box = [value]
+    if dist.is_initialized():
+        dist.broadcast_object_list(box)
+    return box[0]
+
+
+def log_line(seed, record):
+    return json.dumps({"seed": seed, **record}) + "\n"

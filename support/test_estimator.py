@@ -1,0 +1,187 @@
+"""EMTC as an estimator: what it takes, what it refuses, what it leaves alone."""
+
+import threading
+import warnings
+
+import numpy as np
+import pytest
+import torch
+
+import emtc
+from emtc import EMTC
+
+SMALL = {"epochs": 1, "width": 8, "n_starts": 1, "n_init": 3}
+
+
+def made(N=10, T=12, D=2, seed=0):
+    """X (N, T, D) float64 without clusters."""
+    return np.random.default_rng(seed).normal(size=(N, T, D))
+
+
+def weights(model):
+    return torch.cat([w.detach().flatten() for w in model.net_.parameters()])
+
+
+def same(X, Y=None, **options):
+    one, two = (EMTC(2, **{**SMALL, **options}).fit(v) for v in (made() if Y is None else Y, X))
+    return torch.equal(weights(one), weights(two)) and np.array_equal(one.labels_, two.labels_)
+
+
+class Frame:
+    """What pandas and polars have."""
+
+    def __init__(self, X):
+        self.X = X
+
+    def to_numpy(self):
+        return self.X
+
+
+def test_anything_that_numpy_reads_gives_the_same():
+    X = made()
+    reversed_twice = np.ascontiguousarray(X[::-1])[::-1]
+    gap = np.ma.masked_array(X, mask=np.zeros(X.shape, bool))
+    gap[3, 5, 1] = np.ma.masked
+    nan = X.copy()
+    nan[3, 5, 1] = np.nan
+    for other in (X.astype(">f8"), reversed_twice, torch.tensor(X, requires_grad=True), list(X),
+                  Frame(X), np.asfortranarray(X), X.tolist()):  # fmt: skip
+        assert same(other), type(other)
+    assert same(gap, nan) and not same(nan)
+    before = X.copy()
+    assert np.array_equal(X, before)
+    with torch.no_grad():
+        assert same(X)
+    assert EMTC(2, **SMALL).fit(made().astype(int)).labels_.shape == (10,)
+
+
+@pytest.mark.parametrize("X, word", [
+    (made()[0], "N, T, D"), (made() + 1j, "real"), (made().astype(object), "real"),
+    (made()[:, :0], "N, T, D"), (np.full((4, 3, 2), np.nan), "NaN"), ("text", "N, T, D"),
+    (made() * np.inf, "infinite"), ([made()[0], made(D=3, T=9)[0]], "same D")])  # fmt: skip
+def test_what_is_no_x_is_refused_in_one_line(X, word):
+    with warnings.catch_warnings(), pytest.raises(ValueError, match=word) as told:
+        warnings.simplefilter("ignore")
+        EMTC(2, **SMALL).fit(X)
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("options, word", [
+    ({"n_clusters": True}, "n_clusters"), ({"n_clusters": 2.5}, "n_clusters"), ({"tau": 0}, "tau"),
+    ({"n_clusters": 11}, "samples"), ({"epsilon": -5}, "epsilon"), ({"epsilon": 1.1}, "epsilon"),
+    ({"mask": "mine"}, "evolving"), ({"drop": "IVM"}, "ivm"), ({"device": "tpu"}, "device"),
+    ({"drop": ("intra", "inter", "contra")}, "loss"), ({"lr": float("nan")}, "lr"),
+    ({"mask": made() > 5}, "mask"), ({"mask": made() > 5}, "shape"), ({"encoder": "deep"}, "encoder"),
+    ({"keep": "half"}, "keep"), ({"mask": made(3) > 0}, "mask")])  # fmt: skip
+def test_a_bad_option_is_one_line_at_fit(options, word):
+    if word in ("mask", "shape") and options["mask"].shape == made().shape:
+        options = {"mask": made()}  # right shape, but not bool
+    model = EMTC(**{"n_clusters": 2, **SMALL, **options})  # the constructor only stores
+    with pytest.raises(ValueError, match=word) as told:
+        model.fit(made())
+    assert "\n" not in str(told.value)
+
+
+def test_scikit_learns_words():
+    model = EMTC(3, tau=0.2)
+    assert model.get_params()["tau"] == 0.2 and repr(model) == "EMTC(n_clusters=3, tau=0.2)"
+    assert set(model.get_params()) == set(emtc.OPTIONS)
+    assert model.set_params(mask="none", **SMALL) is model
+    with pytest.raises(ValueError, match="no option bogus"):
+        model.set_params(bogus=1)
+    assert model.fit(made(), np.arange(10)).mask_.all()  # y is ignored, the mask read at fit
+    assert np.array_equal(model.fit_predict(made(), None), model.labels_)
+    for name in ("labels_", "mask_", "embedding_", "importance_", "cluster_centers_"):
+        with pytest.raises(AttributeError, match="fit"):
+            getattr(EMTC(2), name)
+    for call in ("transform", "predict"):
+        with pytest.raises(ValueError, match="fit"):
+            getattr(EMTC(2), call)(made())
+    with pytest.raises(ValueError, match="fit"):
+        EMTC(2).save("nowhere.pt")
+    with pytest.raises(ValueError, match="3 variates"):
+        model.predict(made(D=3))
+
+
+def test_numpys_numbers_are_options():
+    one = EMTC(np.int64(2), **{**SMALL, "seed": np.int32(3), "tau": np.float32(0.5)}).fit(made())
+    assert np.array_equal(
+        one.labels_, EMTC(2, **{**SMALL, "seed": 3, "tau": 0.5}).fit(made()).labels_
+    )
+
+
+def test_results_are_copies():
+    model = EMTC(2, **SMALL).fit(made())
+    for name in ("labels_", "mask_", "embedding_", "importance_", "cluster_centers_"):
+        first = getattr(model, name).copy()
+        getattr(model, name)[:] = 7
+        assert np.array_equal(getattr(model, name), first)
+
+
+def test_two_fits_at_once_do_not_meet():
+    alone = [weights(EMTC(2, **{**SMALL, "seed": s}).fit(made())) for s in range(4)]
+    found = {}
+    fit = lambda s: found.update({s: weights(EMTC(2, **{**SMALL, "seed": s}).fit(made()))})
+    state = torch.get_rng_state()
+    threads = [threading.Thread(target=fit, args=(s,)) for s in range(4)]
+    [t.start() for t in threads]
+    [t.join() for t in threads]
+    assert all(torch.equal(found[s], alone[s]) for s in range(4))
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_float64_as_default_and_variates_far_from_zero():
+    X = made()
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert EMTC(2, **SMALL).fit(X).embedding_.dtype == np.float32
+    finally:
+        torch.set_default_dtype(torch.float32)
+    far, z = 60 * X + 1.7e9, emtc.z_scored(X)[0]
+    np.testing.assert_allclose(emtc.z_scored(far)[0], z, atol=1e-4)
+    X[:, :, 1] = 4e8
+    with pytest.warns(UserWarning, match=r"\[1\]"):
+        assert EMTC(2, **SMALL).fit(X).labels_.shape == (10,)
+    with pytest.warns(UserWarning, match="transpose"):
+        EMTC(2, **SMALL).fit(made(3, 4, 9))
+
+
+def test_a_file_with_the_wrong_content_is_one_line(tmp_path):
+    model, path = EMTC(2, **SMALL).fit(made()), tmp_path / "m.pt"
+    model.save(path)
+    whole = torch.load(path, weights_only=True)
+    for damage in ("centers", "net", "M", "options"):
+        file = torch.load(path, weights_only=True)
+        if damage == "options":
+            del file["options"]
+        elif damage == "centers":
+            file["state"]["centers"] = file["state"]["centers"] * np.nan
+        else:
+            del file["state"][damage]
+        torch.save(file, tmp_path / "bad.pt")
+        with pytest.raises(ValueError, match="bad.pt is not a model"):
+            EMTC.load(tmp_path / "bad.pt")
+    whole["state"]["centers"] = torch.zeros(2, 3)
+    torch.save(whole, tmp_path / "bad.pt")
+    with pytest.raises(ValueError, match="bad.pt is not a model"):
+        EMTC.load(tmp_path / "bad.pt")
+
+
+def test_a_mask_of_ones_own():
+    mask = made(seed=1) > 0
+    model = EMTC(2, **{**SMALL, "epochs": 2}, mask=mask).fit(made())
+    assert np.array_equal(model.mask_, mask)
+    assert model.transform(made()).shape == (10, 16)  # new series: nothing is hidden
+
+
+def test_a_blown_up_loss_is_named():
+    with pytest.raises(FloatingPointError, match="smaller lr"):
+        EMTC(2, **{**SMALL, "epochs": 5, "lr": 1e9}).fit(made())
+
+
+def test_scikit_learn_takes_it():
+    base = pytest.importorskip("sklearn.base")
+    model = base.clone(EMTC(2, drop=("mev",), **SMALL))
+    assert model.get_params()["drop"] == ("mev",)
+    pipeline = pytest.importorskip("sklearn.pipeline").make_pipeline(model)
+    assert pipeline.fit_predict(made()).shape == (10,)

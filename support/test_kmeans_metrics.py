@@ -1,0 +1,129 @@
+"""Further tests of kmeans.py and metrics.py: two processes against one, and the usual libraries."""
+
+import itertools
+import math
+from datetime import timedelta
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+import metrics
+from kmeans import kmeans
+
+CASES = {  # the options, and how many of the 90 points the first of two ranks holds
+    "init": ({"init": [[float(i), 0.0, 1.0] for i in range(4)]}, 30),
+    "seeds": ({"n_init": 6, "seed": 3}, 45),
+    "empty": ({"init": [[0.0] * 3] + [[1e3 + i] * 3 for i in range(3)], "max_iter": 3}, 70),
+}
+
+
+def points():
+    rng = np.random.default_rng(0)
+    return torch.tensor(rng.normal(size=(90, 3)) + 5 * rng.normal(size=(4, 3))[np.arange(90) % 4])
+
+
+def one_rank(rank, folder):
+    """Save what each case gives on this rank: (labels, centers, inertia, n_iter) by name."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", f"file://{folder}/meet", timedelta(seconds=30), 2, rank)
+    found = {}
+    for name, (options, cut) in CASES.items():
+        share = (points()[:cut], points()[cut:])[rank]
+        found[name] = tuple(kmeans(share, 4, group=dist.group.WORLD, **options))
+    bad = points()[:5] if rank else points()[:5] * np.nan
+    with pytest.raises(ValueError):  # on both ranks, or one would wait for ever
+        kmeans(bad, 2, group=dist.group.WORLD)
+    torch.save(found, f"{folder}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+def test_two_processes_give_what_one_gives(tmp_path, monkeypatch):
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
+    # Forked, as the import of torch by a new process would take most of the time.
+    mp.start_processes(one_rank, (str(tmp_path),), nprocs=2, start_method="fork")
+    ranks = [torch.load(tmp_path / f"{r}.pt") for r in (0, 1)]
+    for name, (options, _) in CASES.items():
+        whole, parts = kmeans(points(), 4, **options), [r[name] for r in ranks]
+        assert torch.equal(torch.cat([p[0] for p in parts]), whole.labels), name
+        for _, centers, inertia, n_iter in parts:
+            assert torch.allclose(centers, whole.centers) and n_iter == whole.n_iter, name
+            assert inertia == pytest.approx(whole.inertia), name
+
+
+def test_kmeans_against_scikit_learn():
+    cluster = pytest.importorskip("sklearn.cluster")
+    X = np.random.default_rng(0).normal(size=(500, 8)).astype(np.float32)
+    theirs = cluster.KMeans(10, n_init=10, random_state=0).fit(X).inertia_
+    assert kmeans(X, 10, seed=0).inertia <= theirs * 1.01
+    start = X[:10]
+    theirs = cluster.KMeans(10, init=start, n_init=1, algorithm="lloyd").fit(X)
+    found = kmeans(X, 10, init=start)
+    assert found.inertia == pytest.approx(theirs.inertia_, rel=1e-4)
+
+
+def test_metrics_against_scikit_learn_and_scipy_at_full_size():
+    theirs = pytest.importorskip("sklearn.metrics")
+    best = pytest.importorskip("scipy.optimize").linear_sum_assignment
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 12, 100_000)
+    c = np.where(rng.random(100_000) < 0.6, (y * 5) % 12, rng.integers(0, 9, 100_000))
+    assert metrics.nmi(y, c) == pytest.approx(theirs.normalized_mutual_info_score(y, c), abs=1e-9)
+    assert metrics.ari(y, c) == pytest.approx(theirs.adjusted_rand_score(y, c), abs=1e-9)
+    table = theirs.cluster.contingency_matrix(y, c)
+    rows, columns = best(-table)
+    assert metrics.accuracy(y, c) == pytest.approx(table[rows, columns].sum() / len(y))
+
+
+@pytest.mark.parametrize("unit, at", [(1, 3e4), (1e-25, 0), (1e37, 0), (5e36, 2e38)])
+def test_kmeans_far_from_the_origin_and_in_any_unit(unit, at):
+    X = points().float()
+    near, far = kmeans(X, 4, seed=2), kmeans(X * unit + at, 4, seed=2)
+    assert torch.equal(near.labels, far.labels) and far.centers.isfinite().all()
+    assert far.inertia / unit / unit == pytest.approx(near.inertia, rel=1e-2)
+    assert kmeans(X.double() * 1e300, 4, seed=2).centers.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    "X, k, more",
+    [
+        (torch.ones(3, 2), 4, {}),
+        (torch.ones(3, 2), 0, {}),
+        (torch.ones(3, 2), 1.5, {}),
+        (torch.full((3, 2), math.nan), 2, {}),
+        (torch.tensor([[1.0], [-math.inf]]), 1, {}),
+        (torch.ones(3), 1, {}),
+        (torch.ones(3, 2), 1, {"n_init": 0}),
+        (torch.ones(3, 2), 1, {"max_iter": 0}),
+        (torch.ones(3, 2), 2, {"init": torch.ones(1, 2)}),
+        (torch.ones(3, 2), 1, {"init": torch.full((1, 2), math.nan)}),
+    ],
+)
+def test_kmeans_errors(X, k, more):
+    with pytest.raises(ValueError):
+        kmeans(X, k, **more)
+
+
+def test_match_where_many_rows_want_the_same_columns():
+    """Wars of bids, which the auction ends by scaling epsilon: a square and an oblong table."""
+    for shape in ((6, 6), (4, 7), (7, 4)):
+        table = np.random.default_rng(0).integers(10**6, 10**6 + 5, shape)
+        table[:, 2:] = 0
+        rows, cols = metrics.match(table)
+        wide = table if shape[0] <= shape[1] else table.T
+        best = max(
+            sum(wide[i, j] for i, j in enumerate(p))
+            for p in itertools.permutations(range(wide.shape[1]), len(wide))
+        )
+        assert table[rows, cols].sum() == best and len(set(cols)) == len(set(rows)) == min(shape)
+
+
+@pytest.mark.parametrize(
+    "y", [[], [[1]], [1, None, 2], [1.0, math.nan, 2.0], ["a", 1, "b"], [1, 2], [1j, 2, 3]]
+)
+def test_metrics_errors(y):
+    for given in ((y, [1, 2, 3]), ([1, 2, 3], y)):
+        with pytest.raises(ValueError):
+            metrics.scores(*given)

@@ -1,0 +1,79 @@
+"""Changes of meaning, one at a time in a copy: each must turn a test red. `python -m pytest -m mutants`
+
+They say that the tests notice; which lines they do not notice, a tool finds (support/MUTANTS.md).
+Scikit-learn and scipy are hidden, since a user of requirements.txt has neither.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+COPIED = ("emtc.py", "kmeans.py", "metrics.py", "uea_loader.py", "train.py", "test_emtc.py",
+          "pyproject.toml", "support", "related", "data")  # fmt: skip
+HIDE = "import sys\nsys.modules.update(dict.fromkeys(('sklearn', 'scipy', 'aeon')))\n"
+# What the tests of each file are called, so that a change need not wait for all of them.
+TESTS = {
+    "emtc.py": ["test_emtc.py", "support/test_estimator.py"],
+    "kmeans.py": ["test_emtc.py", "support/test_kmeans_metrics.py", "-k", "kmeans"],
+    "metrics.py": ["test_emtc.py", "support/test_kmeans_metrics.py", "-k",
+                   "metric or accuracy or match or f1 or nmi or ari"],
+    "uea_loader.py": ["test_emtc.py", "support/test_loader.py", "-k",
+                      "load or label or file or form or split or bundled"],
+    "train.py": ["test_emtc.py", "support/test_train.py"],
+}  # fmt: skip
+CHANGES = [
+    ("emtc.py", "M = S >= epsilon", "M = S > epsilon"),
+    ("emtc.py", "M.to(S.dtype) + (S - S.detach())", "M.to(S.dtype)"),
+    ("emtc.py", "loss = torch.logaddexp(L_plus, L_minus) - L_plus", "loss = L_minus - L_plus"),
+    ("emtc.py", "(sim / tau).m", "(sim / 0.1).m"),
+    ("emtc.py", "contra + alpha * intra + beta * inter", "contra + beta * intra + alpha * inter"),
+    ("emtc.py", "contra + alpha * intra", "contra + 0.1 * intra"),
+    ("emtc.py", "range(V) if i != j]", "range(V) if i < j]"),
+    ("emtc.py", "[h] + [32] * 5 + [D]", "[h] + [32] * 4 + [D]"),
+    ("emtc.py", "[h, 32, 32, 32, h]", "[h, 32, 32, h]"),
+    ("emtc.py", "x.relu() if layer else x", "x"),
+    ("emtc.py", "KERNELS[v % len(KERNELS)]", "KERNELS[0]"),
+    ("emtc.py", "power=0.75", "power=0.0"),
+    ("emtc.py", ".clamp_min(1e-2)\n", ".clamp_min(1e-9)\n"),
+    ("emtc.py", "min(rank, len(s) - 1)", "min(rank, len(s))"),
+    ("emtc.py", "W.data /= self", "W.data *= 0 * self"),
+    ("emtc.py", "std = (X - mean).square().nanmean(0)", "std = (X - mean).square().nanmean()"),
+    ("emtc.py", "min(o.batch_size, math.ceil(len(x) / 4))", "math.ceil(len(x) / 4)"),
+    ("emtc.py", "torch.randperm(N, generator=self._rng)", "torch.arange(N)"),
+    ("emtc.py", "* (len(i) / N)", "/ math.ceil(N / B)"),
+    ("emtc.py", "score.masked_fill(~seen, -math.inf)", "(-score).masked_fill(~seen, -math.inf)"),
+    ("emtc.py", "(X - X_v).square() * seen", "(X - X_v).square()"),
+    ("emtc.py", "seen.sum().clamp_min(1)", "seen.numel()"),
+    ("emtc.py", "F, X_n = Fs[-1]", "F, X_n = Fs[0]"),
+    ("emtc.py", "min(drawn, key=", "max(drawn, key="),
+    ("emtc.py", "more if change <= SETTLED else less", "more"),
+    ("emtc.py", "share * (2 - 2 * S)", "share"),
+    ("emtc.py", "self._embed(x, observed, M)\n        if not", "self._embed(x, observed, M | True)\n        if not"),
+    ("emtc.py", "found.centers[new.argsort()]", "found.centers"),
+    ("kmeans.py", "tol=1e-4", "tol=1.0"),
+    ("metrics.py", "2 * information", "information"),
+    ("uea_loader.py", 'split="test"', 'split="train"'),
+]  # fmt: skip
+
+
+@pytest.mark.mutants
+@pytest.mark.parametrize("file, old, new", CHANGES)
+def test_a_change_of_meaning_turns_a_test_red(tmp_path, file, old, new):
+    source = (ROOT / file).read_text()
+    if old not in source:
+        pytest.skip(f"{file} holds no {old!r} any more: give another change")
+    for name in COPIED:
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, tmp_path / name)
+    (tmp_path / file).write_text(source.replace(old, new, 1))
+    (tmp_path / "conftest.py").write_text(HIDE)
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *TESTS[file]]
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, env={**os.environ, "PYTHONPATH": ""}
+    )
+    assert done.returncode == 1, done.stdout.decode()[-500:]  # 1: tests were run, and one failed

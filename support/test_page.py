@@ -1,0 +1,154 @@
+"""The page of a run: its numbers by hand; and in a real browser, where there is one."""
+
+import html
+import json
+import re
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+
+import train
+from support import page
+
+BROWSER = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+# What a reader would do, at the end of the page; the outcome goes where --dump-dom shows it.
+DRIVE = """<script>
+addEventListener("load", () => {
+  const masks = () => [...document.querySelectorAll("g.mask")].map(g => g.innerHTML).join("");
+  const send = (element, value, type) => {
+    element.value = value; element.dispatchEvent(new Event(type)); return masks().length; };
+  const seen = {wide: document.documentElement.scrollWidth - innerWidth, masks: [],
+    bold: document.querySelectorAll("body b").length, text: document.body.innerText.slice(0, 400),
+    paths: document.querySelectorAll("path[d*=L]").length};
+  epochs.forEach((told, i) => seen.masks.push([told, send(slider, i, "input")]));
+  const before = $("clusters").innerHTML;
+  send(pick, pick.options.length - 1, "change");
+  seen.other = $("clusters").innerHTML !== before;
+  parent.postMessage("seen" + JSON.stringify(seen), "*");
+});</script>"""
+
+
+def test_a_trace_is_thinned_and_binned_by_hand():
+    X = np.arange(2 * 7 * 1.0).reshape(2, 7, 1)
+    X[0, 5:] = np.nan
+    look = page.Look(X)
+    look.edges = np.array([0, 2, 4])  # bins of 2, 2 and 3 steps
+    mask, trace = np.ones(X.shape, bool), None
+    mask[0, [0, 1, 2]] = mask[0, 5:] = mask[1, 4] = False
+    for epoch in range(1, 100):
+        trace = look.add(trace, epoch, mask if epoch < 99 else ~mask)
+    assert trace["stride"] == 4 and trace["epochs"] == list(range(1, 100, 4))
+    found = look.arrays(trace, np.array([1, 1]), mask)
+    hidden = found["trace"] / 255
+    assert hidden.shape == (26, 2, 3, 1) and found["trace_epochs"].tolist() == [
+        *trace["epochs"],
+        -1,
+    ]
+    assert np.allclose(hidden[0, :, :, 0], [[1, 0.5, 0], [0, 0, 1 / 3]], atol=0.002)
+    assert np.isnan(found["means"][0]).all()  # no member
+    assert found["means"][1, :, 0].tolist() == [4, 6, pytest.approx((7.5 + 12 + 13) / 3)]
+    assert found["series"][0, :, 0].tolist() == [0.5, 2.5, 4]
+
+
+def test_importance_and_plane():
+    S = np.zeros((2, 4, 3))
+    S[:, :, 0], S[0, :, 2], S[0, 0, 2] = 0.5, [0.1, 0.9, 0.2, 0.8], 0
+    found = page.importance_by_time(S, np.arange(4))
+    assert found["variates"] == [0, 1, 2] and found["values"][2] == [None, 0.9, 0.2, 0.8]
+    assert page.importance_by_time(None, None) is page.importance_by_time(S * 0, None) is None
+    line = np.outer([-2.0, -1, 0, 3], [0.6, 0.8])
+    assert np.allclose(np.abs(page.plane(line)[:, 0]), [2, 1, 0, 3])
+    assert page.plane(np.ones((4, 1))).tolist() == [[0, 0]] * 4
+
+
+def one_run(folder, name="Own", N=12, T=30, D=2, labels=None, holes=False, options=()):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(N, T, D)).astype(np.float32)
+    if holes:
+        X[::2, T // 2 :] = X[1, 3:9, 0] = np.nan
+    y = {} if labels is None else {"y": np.array(labels)[np.arange(N) % len(labels)]}
+    np.savez(folder / f"{name}.npz", X=X, **y)
+    command = ["--data", str(folder / f"{name}.npz"), "--out", str(folder / "run"), "--quiet"]
+    command += ["--clusters", "3", "--epochs", "3", "--seeds"]
+    quick = [] if "--method" in options else ["--width", "8", "--starts", "1", "--init", "2"]
+    assert train.main([*command, *(options or ["0", "1", "--epsilon", "0.4"]), *quick]) == 0
+    return folder / "run"
+
+
+def look_at(path, width):
+    """Open the page in a browser; what DRIVE saw there."""
+    text = path.read_text(encoding="utf-8")
+    elsewhere = r"(?:src|href)=(?![\"']?data:)|@import|url\("
+    assert not re.findall(elsewhere, text)
+    framed = f'<iframe src="inner.html" style="border:0;width:{width}px;height:900px"></iframe>'
+    outer = "<script>addEventListener('message', e => { document.title = e.data; });</script>"
+    path.with_name("inner.html").write_text(text + DRIVE, encoding="utf-8")
+    path.with_name("outer.html").write_text(outer + framed, encoding="utf-8")
+    flags = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-sync "
+    flags += "--disable-background-networking --disable-component-update --enable-logging=stderr "
+    flags += "--virtual-time-budget=4000 --window-size=1700,1000 "
+    flags += f"--user-data-dir={path.with_name('browser')} --dump-dom"
+    command = [BROWSER, *flags.split(), path.with_name("outer.html").as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert "CONSOLE" not in done.stderr, done.stderr
+    found = re.search(r"<title>seen(.*)</title>", done.stdout, re.DOTALL)
+    assert found, done.stdout[:2000]
+    return json.loads(html.unescape(found[1]))
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(BROWSER is None, reason="no browser: Debian's package chromium has one")
+@pytest.mark.parametrize("width", [400, 1600])
+def test_a_reader_moves_the_slider(tmp_path, width):
+    folder = one_run(tmp_path, labels=["<b>x</b>", "=y"], holes=True)
+    seen = look_at(folder / "report.html", width)
+    assert seen["wide"] <= 0, "it scrolls sideways"
+    assert [told for told, _ in seen["masks"]] == ["epoch 1", "epoch 2", "epoch 3", "the end"]
+    assert len({length for _, length in seen["masks"]}) > 1, "the mask never evolves"
+    assert seen["other"] and seen["bold"] == 0 and seen["paths"] > 8 and "looks" in seen["text"]
+
+
+KINDS = {
+    "wide": dict(D=900, T=8),
+    "long": dict(T=20_000, N=4, D=1, options=["5", "--max-keys", "16"]),
+    "no mask": dict(options=["5", "--mask", "none"]),
+    "untrained": dict(options=["5", "--epochs", "0"]),
+    "related": dict(options=["5", "--method", "simmtm"], T=40),
+}
+
+
+@pytest.mark.parametrize("kind", ["wide", "no mask", "untrained", "related"])
+def test_pages_of_all_kinds(tmp_path, kind):
+    folder = one_run(tmp_path, **{"options": ["0"], **KINDS[kind]})
+    text = (folder / "report.html").read_text(encoding="utf-8")
+    told = json.loads(re.search("const D = (.*);\n", text)[1])
+    frames = {"related": [], "untrained": [-1]}.get(kind, [1, 2, 3, -1])
+    assert told["epochs"] == frames and len(told["variates"]) == (8 if kind == "wide" else 2)
+    assert (told["importance"] is None) == (kind in ("no mask", "related"))
+    assert sum(told["sizes"]) == 12 == len(told["points"]) and told["pairs"] is None
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(BROWSER is None, reason="no browser: Debian's package chromium has one")
+@pytest.mark.parametrize("kind", KINDS)
+def test_pages_of_all_kinds_in_a_browser(tmp_path, kind):
+    folder = one_run(tmp_path, **{"options": ["0"], **KINDS[kind]})
+    assert (folder / "report.html").stat().st_size < 3e6
+    seen = look_at(folder / "report.html", 900)
+    assert seen["wide"] <= 0 and seen["paths"] > 0 and "1 seed," in seen["text"]
+
+
+def test_the_page_alone(tmp_path, capsys):
+    folder = one_run(tmp_path)
+    first = (folder / "report.html").read_bytes()
+    (folder / "report.html").unlink()
+    assert page.main([str(folder)]) == 0 and (folder / "report.html").read_bytes() == first
+    assert page.main([str(folder), "--seed", "1"]) == 0
+    assert '"seed": 1' in (folder / "report.html").read_text()
+    capsys.readouterr()
+    for given in ([str(tmp_path)], [str(folder), "--seed", "7"]):
+        assert page.main(given) == 2 and len(capsys.readouterr().err.splitlines()) == 1

@@ -1,0 +1,191 @@
+"""The command line beyond its essentials, which are in test_emtc.py."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import train
+from emtc import EMTC
+from support import progress, report
+from uea_loader import load
+
+ROOT = Path(__file__).resolve().parent.parent
+QUICK = ["--seeds", "0", "1", "--epochs", "2", "--quiet"]
+QUICK += ["--width", "8", "--starts", "1", "--init", "2"]
+
+
+@pytest.fixture
+def noise(tmp_path, monkeypatch):
+    """noise.npz: no clusters, so that seeds, epochs and masks all give other labels."""
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(30, 10, 2)).astype(np.float32), np.arange(30) % 3
+    np.savez(tmp_path / "noise.npz", X=X, y=y)
+    np.savez(tmp_path / "bare.npz", X=X)
+    monkeypatch.chdir(tmp_path)
+    return X, y
+
+
+def run(*options, data="noise.npz"):
+    assert train.main(["--data", data, *QUICK, *options]) == 0
+
+
+def told(capsys, *options):
+    """The one line on stderr of a command that refuses its input."""
+    capsys.readouterr()
+    assert train.main(list(options)) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1 and lines[0].startswith("train.py: error: ")
+    return lines[0]
+
+
+def rows(path):
+    return [line.split(",") for line in Path(path).read_text().splitlines()]
+
+
+def test_a_csv_of_ones_own(tmp_path, monkeypatch):
+    """Long form, out of order, unequal lengths, no labels: ids come back beside the labels."""
+    monkeypatch.chdir(tmp_path)
+    rng, ids = np.random.default_rng(0), [f"dev{n}" for n in range(8)]
+    lines = [
+        f"{i},{t},{rng.normal()},{t * (n % 2)}" for n, i in enumerate(ids) for t in range(9 + n)
+    ]
+    Path("logs.csv").write_text("\n".join(["device,when,a,b", *rng.permutation(lines)]))
+    own = ["--id-column", "device", "--time-column", "when"]
+    run(*own, "--clusters", "2", "--out", "run", data="logs.csv")
+    table = rows("run/labels.csv")
+    assert table[0] == ["sample", "id", "class", "seed_0", "seed_1"]
+    data = load("logs.csv", id_column="device", time_column="when")
+    assert [row[1] for row in table[1:]] == data.ids and sorted(data.ids) == ids
+    want = EMTC(2, epochs=2, width=8, n_starts=1, n_init=2, seed=1).fit(data.X).labels_
+    assert [row[4] for row in table[1:]] == [str(c) for c in want]
+    assert (
+        train.main(
+            ["--predict", "logs.csv", "--model", "run/model_seed0.pt", "--out", "new.csv", *own]
+        )
+        == 0
+    )
+    assert [row[:2] for row in rows("new.csv")] == [row[:2] for row in table]
+    assert "dev3" in Path("run/report.html").read_text(encoding="utf-8")
+
+
+def test_several_g_give_a_run_each_and_a_table(noise, capsys):
+    run("--clusters", "3", "2", "3", data="bare.npz")
+    folder, printed = Path("runs/bare-clusters"), capsys.readouterr().out
+    assert sorted(f.name for f in folder.iterdir()) == ["choice.json", "g2", "g3", "labels.csv"]
+    table = rows(folder / "labels.csv")
+    assert table[0] == ["sample", "class", *(f"g{g}_seed_{s}" for g in (3, 2) for s in (0, 1))]
+    choice = json.loads((folder / "choice.json").read_text())
+    for row, g, first in zip(choice["rows"], (3, 2), (2, 4), strict=True):
+        results = json.loads((folder / f"g{g}" / "results.json").read_text())
+        labels, want = [], []
+        for s in (0, 1):
+            with np.load(folder / f"g{g}" / f"seed_{s}.npz") as file:
+                labels.append(file["labels"])
+                want.append(report.silhouette(file["embedding"], file["labels"]))
+            assert [r[first + s] for r in table[1:]] == [str(c) for c in labels[s]]
+        assert row["agreement"] == results["agreement"] == report.agreement(labels)
+        assert row["silhouette"] == pytest.approx(np.mean(want)) and row["clusters"] == g
+        assert row["smallest"] == min((np.bincount(c, minlength=g)).min() for c in labels)
+    assert "How to read it" in printed and "uggestion" in printed.splitlines()[-2]
+    run("--clusters", "3", "2", "--resume", "--out", str(folder), data="bare.npz")  # prints again
+    assert capsys.readouterr().out.splitlines()[-8:-1] == printed.splitlines()[-8:-1]
+
+
+@pytest.mark.parametrize(
+    "more",
+    ["--clusters 3", "--seeds 1", "--oracle", "--resume", "--jobs 2", "--tau 1", "--data bare.npz"]
+    + ["--method mug", "--as-printed"],
+)
+def test_predict_refuses_what_it_would_ignore(noise, capsys, more):
+    line = told(capsys, "--predict", "bare.npz", "--model", "m.pt", *more.split())
+    assert more.split()[0] in line and "does not apply" in line
+
+
+def test_predict_and_what_is_no_model(noise, capsys):
+    X, new = noise[0], noise[0][:7, ::-1].copy()
+    np.savez("new.npz", X=new)
+    model = EMTC(3, epochs=1, width=8).fit(X)
+    model.save("m.pt")
+    want = ["sample,cluster", *(f"{n},{c}" for n, c in enumerate(model.predict(new)))]
+    command = ["--predict", "new.npz", "--model", "m.pt"]
+    assert train.main(command) == 0 and capsys.readouterr().out.split() == want
+    assert (
+        train.main([*command, "--out", "l.csv"]) == 0 and Path("l.csv").read_text().split() == want
+    )
+    assert "exists" in told(capsys, *command, "--out", "l.csv")  # nothing is overwritten
+    torch.save({"x": torch.ones(3)}, "other.pt")
+    Path("text.pt").write_text("hello")
+    bits = bytearray(Path("m.pt").read_bytes())
+    bits[len(bits) // 2] ^= 1
+    Path("damaged.pt").write_bytes(bits)
+    for name in ("other.pt", "text.pt", "damaged.pt", "none.pt"):
+        assert name in told(capsys, "--predict", "new.npz", "--model", name)
+
+
+@pytest.mark.parametrize("stdout", ["closed", "gone", "full"])
+def test_nobody_listens(noise, stdout):
+    """A reader that has gone away, a full disk behind stdout: the run goes on to its end."""
+    command = [sys.executable, str(ROOT / "train.py"), "--data", "noise.npz", "--seeds", "0"]
+    command += ["--epochs", "11", "--patience", "11", "--out", "run"]
+    shell = {"closed": '"$@" >&-', "gone": '"$@" | head -n 1', "full": '"$@" > /dev/full'}[stdout]
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", shell, "-", *command], capture_output=True
+    )
+    assert done.returncode == 0 and done.stderr == b"" and Path("run/report.html").exists()
+    assert len(Path("run/log.jsonl").read_text().splitlines()) == 11
+
+
+def test_progress_says_how_long(capsys, monkeypatch):
+    clock = iter(
+        [100.0, 104.0, 108.0, 140.0]
+    )  # after 3 epochs: one of 4 s, one of 4 s, one of 32 s
+    monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
+    shown = progress.Progress(7, 20, 2, (9, 8, 1), quiet=False)
+    shown.start(3)
+    record = {"total": 1.0, "contra": 2.5, "kept": 0.9, "label_change": 0.0125}
+    with shown:
+        for epoch in (4, 5, 6):  # 4 is the first line, 5 comes too soon
+            shown.show({"epoch": epoch, **record})
+    first, last = capsys.readouterr().out.splitlines()
+    assert first == "seed 7 4/20 ≤4min contra 2.50 kept 0.90 changed 0.013"  # 4 s x 56
+    assert last.startswith("seed 7 6/20 ≤13min ")  # 41 / 3 s x 54
+
+
+def test_a_long_wait_is_announced(capsys, monkeypatch):
+    monkeypatch.setattr(progress, "PATIENCE", 0)
+    for quiet, lines in ((False, 1), (True, 0)):
+        shown = progress.Progress(7, 20, 0, (9, 2000, 1), quiet)
+        if not quiet:
+            shown.timer.join()
+        told = capsys.readouterr().out.splitlines()
+        assert len(told) == lines and all(
+            "9 series of 2000 steps" in t and "--max-keys" in t for t in told
+        )
+
+
+def test_two_ranks_write_one_run(noise):
+    """torchrun: rank 0 alone writes and prints; what stops the run is one line of ours."""
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+    ]
+    command += [str(ROOT / "train.py"), "--data", "noise.npz", *QUICK, "--seeds", "0"]
+    done = subprocess.run([*command, "--out", "two"], capture_output=True, text=True, env=env)
+    assert done.returncode == 0 and done.stdout.count("last epoch") == 1
+    found = json.loads(Path("two", "results.json").read_text())
+    assert found["seeds"] == [0] and len(rows("two/labels.csv")) == 31 and found["final"]
+    assert len(Path("two/log.jsonl").read_text().splitlines()) == 2
+    done = subprocess.run([*command, "--clusters", "99"], capture_output=True, text=True, env=env)
+    assert done.returncode and done.stderr.count("train.py: error: ") == 1
