@@ -1,13 +1,16 @@
 """EMTC: evolving-masked multivariate time-series clustering (Tan et al. 2025, arXiv 2511.17008).
 
 Read it beside the paper, from top to bottom: IVM (Eqs. 1-3), MEV (4), CRL (5-7), CMC (8-12), the
-total loss (13), the networks that hold the weights, and Algorithm 1 as the loop in `EMTC.fit`.
+total loss (13), the networks that hold the weights, and Algorithm 1 as the loop in `EMTC.fit`. The
+home of an equation is the function whose docstring ends with it: `grep -F "Eq. (3)." emtc.py`.
 
-N samples, T timestamps, D variates, V views, g clusters; B samples of a batch, h channels of a
-view, p numbers of a fused embedding. X is (N, T, D) float32, as in the paper. Inside, variates come
-before time, (B, D, T), as torch's convolutions want it. A mask is bool, True = keep (M = 1 in Eq. 3).
-`observed` is bool too, True = measured, and None where nothing is missing; a missing entry (NaN in X)
-is 0 as input, is never kept by a mask, and counts in no loss and no pooling.
+N samples, T timestamps, D variates, V views, g clusters; B samples of a batch; h channels, 4 in IVM
+and `width` in MEV; q pooled numbers of a view, p numbers of a fused embedding; n rows, of
+timestamps or of samples, as each docstring says. X is (N, T, D) float32, as in the paper. Inside,
+variates come before time, (B, D, T), as torch's convolutions want it. A mask is bool, True = keep
+(M = 1 in Eq. 3). `observed` is bool too, True = measured, and None where nothing is missing. A
+missing entry (NaN in X) is 0 as input, is never kept by a mask and counts in no reconstruction; a
+timestamp at which nothing was observed counts in no loss and no pooling.
 """
 
 import inspect
@@ -41,7 +44,8 @@ STAY = 0.8  # share of the samples that must be recognised in spite of what is h
 def single_variate_embedding(x, W1, b1, W2, b2, observed=None):
     """Z^(d) = f^(d)(x^(d)): two convolutions over time, each variate with kernels of its own.
 
-    x (B, D, T), W1 (D h, 1, k), W2 (D h, h, k), b1, b2 (D h,) -> Z (B, D, T, h).  Eq. (1).
+    x, observed (B, D, T); W1 (D h, 1, 3), dilation 1; W2 (D h, h, 3), dilation 2; b1, b2 (D h,)
+    -> Z (B, D, T, h).  Eq. (1).
     """
     B, D, T = x.shape
     Z = nnf.conv1d(x, W1, b1, padding=1, groups=D).relu().view(B, D, -1, T)  # (B, D, h, T)
@@ -54,15 +58,15 @@ def attention(Q, K, Z, observed=None):
     """S^(d) = softmax(Q K^T / sqrt(h)) Z: what each timestamp gathers from its whole series.
 
     Q (B, D, T, h); K, Z (B, D, n, h) and observed (B, D, n) at the n timestamps attended to
-    -> S (B, D, T, h). Torch never stores the (T, n) weights, so memory grows with T.  Eq. (2).
+    -> S (B, D, T, h). Torch's fused kernels do not store the (T, n) weights.  Eq. (2).
     """
-    if observed is not None:  # a series without any observed key attends to all, which is to zeros
+    if observed is not None:  # a softmax over no key would be NaN: such a series attends to all
         observed = (observed | ~observed.any(2, keepdim=True))[:, :, None]
     return nnf.scaled_dot_product_attention(Q, K, Z, observed)
 
 
 def importance(S, w, observed=None):
-    """From a vector to a number in (0, 1): S (B, D, T, h), w (h,) -> (B, D, T).
+    """From a vector to a number in (0, 1): S (B, D, T, h), w (h,) -> (B, D, T); .5 where missing.
 
     NOTE(paper): Eq. (3) compares S(t) with a number, but Eq. (2) gives a vector. A learned linear
     map makes it a number. It is standardised over all timestamps and variates of the sample, since
@@ -99,10 +103,11 @@ def straight_through(M, S):
 
 
 def static_mask(kind, x, observed, keep, generator):
-    """The masks that do not learn (Fig. 3), bool like x (N, D, T), True = keep, of the share `keep`.
+    """The masks that do not learn (Fig. 3), bool like x (N, D, T), True = keep the share `keep`.
 
-    random: of all entries; uniform: of the timestamps, evenly; variance: where a window of five
-    varies most; frequency: where the upper half of the spectrum has most energy; none: keep all.
+    random: of all entries; uniform: of the timestamps, evenly; of each variate, variance: where a
+    window of five varies most, frequency: where the upper half of the spectrum has most energy;
+    none: keep all.
     """
     T = x.shape[2]
     if kind == "none":
@@ -137,9 +142,9 @@ def views(encoders, x):
 
 
 def intra_loss(X, X_v, observed=None):
-    """Sum over the views of ||X - X^(v)||^2; X, observed (n, D) at n timestamps, X_v (V, n, D) ->
-    ().
+    """Sum over the views of ||X - X^(v)||^2.
 
+    X, observed (n, D) at n timestamps, X_v (V, n, D) -> ().
     NOTE(paper): a mean over the observed entries in place of the squared norm, here and in Eqs. (7)
     and (10), so that alpha and beta mean the same on each data set.  Eq. (5).
     """
@@ -150,14 +155,16 @@ def intra_loss(X, X_v, observed=None):
 def inter_loss(F, H, pairs):
     """Sum over the ordered pairs of views (i, j) of ||F^(j) - H_ij(F^(i))||^2.
 
-    F (V, n, h) at n timestamps; H maps (pairs, n, h) to (pairs, n, h), each by its own.  Eq. (6).
+    F (V, n, h) at n timestamps; H maps (pairs, n, h) to (pairs, n, h), each pair by its own
+    network.
+    NOTE(paper): H, as R in Eq. (5), sees each timestamp alone; both sides get gradient.  Eq. (6).
     """
     i, j = map(list, zip(*pairs, strict=True))
     return sum(pair_loss(F_j, F_ij) for F_j, F_ij in zip(F[j], H(F[i]), strict=True))
 
 
 def pair_loss(F_j, F_ij):
-    """||F^(j) - F^(i->j)||^2 as a mean; view j and what H made of view i, (n, h) -> ().  Eq. (7)."""
+    """||F^(j) - F^(i->j)||^2 as a mean: view j and what H made of view i, (n, h).  Eq. (7)."""
     return (F_j - F_ij).square().mean()
 
 
@@ -185,8 +192,9 @@ def pool_mean(F, observed_t=None):
 def fuse(pooled, shift, scale, W):
     """F^(fused) of the pooled views (V, B, q): side by side, standardised, times W, of unit length.
 
-    shift, scale (V q,), W (V q, p) -> (B, p). NOTE(paper): the fusion is left open. Here it is a
-    learned linear one, which starts as a partial whitening of the first embeddings.  Eq. (8).
+    shift, scale (V q,), W (V q, p) -> (B, p).
+    NOTE(paper): the paper averages the views (fusion="average" does), "which can be extended to
+    weighted combinations". This is a learned one, which starts as a `whitening`.  Eq. (8).
     """
     side_by_side = pooled.transpose(0, 1).flatten(1)  # (B, V q)
     return nnf.normalize((side_by_side - shift) / scale @ W, dim=1)
@@ -223,7 +231,7 @@ def cluster(E, g, n_init, generator, before=None):
 
 
 def contrast(L_plus, L_minus):
-    """-log(L+ / (L+ + L-)), the mean over the anchors; L_plus, L_minus (B,) as logarithms -> ().
+    """-log(L+ / (L+ + L-)), the mean over the anchors; both (B,), given as logarithms -> ().
 
     In logarithms no tau overflows. An anchor without a positive pair does not count.  Eq. (10).
     """
@@ -235,21 +243,21 @@ def contrast(L_plus, L_minus):
 def pair_sum(sim, pairs, tau):
     """log of the sum of exp(sim / tau) over an anchor's positive pairs (L+), or negative ones (L-).
 
-    sim (B, N) cosine similarities, pairs (B, N) bool, True = counts -> (B,).  Eq. (11).
+    sim (B, n) cosine similarities, pairs (B, n) bool, True = counts -> (B,).  Eq. (11).
     """
     return (sim / tau).masked_fill(~pairs, -math.inf).logsumexp(1)
 
 
 def cosine(E, anchors):
-    """sim(i, j) = F_i . F_j / (|F_i| |F_j|): anchors (B, p), E (N, p) -> (B, N).  Eq. (12)."""
+    """sim(i, j) = F_i . F_j / (|F_i| |F_j|): E (n, p), anchors (B, p) -> (B, n).  Eq. (12)."""
     return nnf.normalize(anchors, dim=1) @ nnf.normalize(E, dim=1).T
 
 
 def cluster_pairs(C_i, C_j, itself):
-    """Positive and negative pairs: the same cluster or another; C_i (B,), C_j (n,) -> two bool (B,
-    n).
+    """Positive pairs, of one cluster, and negative ones: C_i (B,), C_j (n,) -> two bool (B, n).
 
-    C_j begins with C_i. A sample is a pair of its own (`itself`) only in another version of it.
+    C_j begins with C_i. `itself`: whether a sample is a positive pair of its own.
+    NOTE(paper): it is, where the two sides are different versions of it; the paper has no versions.
     """
     same = C_i[:, None] == C_j
     return same if itself else same.clone().fill_diagonal_(False), ~same
@@ -269,12 +277,12 @@ def weights(shape, fan_in, generator):
 
 
 class Importance(nn.Module):
-    """Eqs. (1) and (2): x (B, D, T) -> the importance of each entry, (B, D, T) in (0, 1)."""
+    """Eqs. (1), (2) and the number that Eq. (3) compares: x (B, D, T) -> (B, D, T) in (0, 1)."""
 
     def __init__(self, D, h, max_keys, generator):
         super().__init__()
         self.max_keys = max_keys
-        # Normal and orthogonal, so that Z and Q K^T begin at unit size: with smaller weights the
+        # Normal and orthogonal, so that Z and Q K^T begin near unit size: with smaller weights the
         # softmax is so even that S hardly varies over time.
         W1, W2, Q, K = (
             torch.randn(shape, generator=generator)
@@ -293,12 +301,11 @@ class Importance(nn.Module):
 
 
 class Encoder(nn.Module):
-    """f^(v) of Eq. (4): convolutions side by side, of dilations 1, 2, 4, ... up to the series'
-    length.
+    """f^(v) of Eq. (4): convolutions side by side, dilations 1, 2, 4, ... up to the series' length.
 
     NOTE(paper): "dilated convolution" is all that the paper says, and nothing of how views differ.
-    Here by kernel size. Every second kernel sums to zero: half of the channels see a pattern's
-    shape wherever its level lies, half see the level.
+    Here by kernel size, k. Every second kernel of a dilation sums to zero: about half of the
+    channels see a pattern's shape wherever its level lies, the others see the level.
     """
 
     def __init__(self, D, T, h, k, generator):
@@ -319,8 +326,7 @@ class Encoder(nn.Module):
         W, padding = self.W[e], 2**e * (self.W[e].shape[2] // 2)
         odd = torch.arange(len(W), device=x.device)[:, None, None] % 2
         W = (W - odd * W.mean(2, keepdim=True))[:, :, None]
-        # As an image one pixel high, channels last: dilated conv1d takes half as long again on a
-        # CPU.
+        # As an image one pixel high, channels last: dilated conv1d takes half as long again.
         image = x[:, :, None].contiguous(memory_format=torch.channels_last)
         return nnf.conv2d(image, W, self.b[e], padding=(0, padding), dilation=(1, 2**e))[:, :, 0]
 
@@ -331,7 +337,7 @@ class Encoder(nn.Module):
 
 
 class Stack(nn.Module):
-    """The plainest reading of Eq. (4): three dilated convolutions (1, 2, 4), one after another."""
+    """The plainest reading of Eq. (4): three convolutions, dilations 1, 2, 4, one after another."""
 
     def __init__(self, D, T, h, k, generator):
         super().__init__()
@@ -383,7 +389,7 @@ class Network(nn.Module):
         self.register_buffer("scale", torch.ones(q))
 
     def embed(self, F, observed=None):
-        """Views F (V, B, h, T) -> F^(fused) (B, p); the plainest fusion is the mean over the views."""
+        """Views F (V, B, h, T) -> F^(fused) (B, p); fusion="average" is the mean over the views."""
         pooled = self.pool(F, None if observed is None else observed.any(1))
         return fuse(pooled, self.shift, self.scale, self.fusion) if self.learned else pooled.mean(0)
 
@@ -397,32 +403,39 @@ class EMTC:
     """Evolving-masked clustering of multivariate time series; Algorithm 1 of arXiv 2511.17008.
 
     n_clusters: g. n_views: V. tau > 0: Eq. (11). alpha, beta >= 0: Eq. (13). width: h. lr, epochs,
-    batch_size: of Adam; 0 epochs = untrained; an epoch has at least four batches. seed: governs
-    weights, batches, masks and k-means; no other random numbers are touched.
-    epsilon: threshold of Eq. (3) in [0, 1]; None = moved in each epoch to where Eq. (10) is lowest.
+    batch_size: of Adam; 0 epochs = untrained; a batch holds at most a quarter of the samples,
+    rounded up. seed: governs weights, batches, masks and k-means; no other random numbers are
+    touched.
+    epsilon: threshold of Eq. (3) in [0, 1]; None = from .15 by at most .05 an epoch to where
+    Eq. (10) is lowest, within .05 and .7.
     mask: "evolving"; "frozen", the importance network as drawn; static with the share `keep`:
     "random", "uniform", "variance", "frequency"; "none"; or a bool array (N, T, D), True = keep.
-    hide: the most that is hidden in the training versions of a series; 0 = one version, all shown.
+    `keep` is also the share of the random first mask of "evolving" and "frozen".
+    hide: the largest mean chance of an entry to be hidden in training; 0 = one version, all shown.
     drop: parts to leave out, any of "ivm", "mev", "intra", "inter", "contra".
     n_starts: networks drawn; that with the lowest Eq. (10) is trained. n_init: starts of k-means.
-    patience: converged = at most 1 % of the labels changed in each of so many last epochs, and `hide`
-    is reached. max_keys: timestamps attended to in Eq. (2), evenly spaced; up to that length exact.
+    patience: converged = at most 1 % of the labels changed in each of so many last epochs, and
+    `hide` is reached. max_keys: timestamps attended to in Eq. (2), evenly spaced; up to that length
+    exact.
     encoder "bank" or "stack", pooling "shares" or "mean", fusion "learned" or "average", mask_lr,
     by which lr is multiplied for the importance network: where the paper is silent, ours and the
-    plainest. as_printed=True is the plainest throughout (AS_PRINTED). device: "auto", "cpu",
-    "cuda".
+    plainest. as_printed=True takes the plainest of these (AS_PRINTED); all else stays as given.
+    device: "auto" (CUDA if there), "cpu", "cuda", ...
 
-    X is (N, T, D), or a list of N series (T_i, D); NaN = missing. ValueError where it cannot be used.
-    No method looks at labels; y is there for scikit-learn's sake. After `fit`, copies in numpy:
-    `labels_` (N,) int64, `cluster_centers_` (g, p), `embedding_` (N, p), `importance_` (N, T, D) in
-    (0, 1), 0 where missing, `mask_` (N, T, D) bool, True = keep; `history_`, a dict per epoch: epoch,
-    total, contra, intra, inter, kept and hidden (shares of the entries), epsilon, label_change
-    (share of the samples). All of them are of the last epoch.
+    X is (N, T, D), or a list of N series (T_i, D); NaN = missing. ValueError where it cannot be
+    used. No method looks at labels; y is there for scikit-learn's sake. After `fit`, copies in
+    numpy: `labels_` (N,) int64, `cluster_centers_` (g, p), `embedding_` (N, p), `importance_` (N,
+    T, D) in (0, 1), 0 where missing, .5 for masks that do not learn, `mask_` (N, T, D) bool, True =
+    keep.
+    `history_` is a dict per epoch: epoch; its mean losses total, contra, intra, inter; label_change
+    (share of the samples); and, as the next epoch would train with them, kept (share of the
+    observed entries that mask_ keeps), hidden (mean chance) and epsilon.
     """
 
     # fmt: off
-    def __init__(self, n_clusters=8, *, n_views=2, epsilon=None, tau=0.1, alpha=0.1, beta=0.1, lr=1e-3,
-                 epochs=40, batch_size=64, width=64, mask="evolving", keep=0.8, hide=0.5, drop=(),
+    def __init__(self, n_clusters=8, *, n_views=2, epsilon=None, tau=0.1, alpha=0.1, beta=0.1,
+                 lr=1e-3, epochs=40, batch_size=64, width=64, mask="evolving", keep=0.8, hide=0.5,
+                 drop=(),
                  n_starts=4, n_init=50, patience=10, max_keys=1024, mask_lr=30.0, encoder="bank",
                  pooling="shares", fusion="learned", as_printed=False, seed=0, device="auto"):
         given = locals()
@@ -435,6 +448,9 @@ class EMTC:
         """Algorithm 1. `on_epoch(model, record)` is called after every epoch, when `labels_` etc.
         are that epoch's; `resume` is a `checkpoint()` to go on from, on a CPU to the same bits as a
         run that never stopped. FloatingPointError if a loss or an embedding is not finite.
+
+        NOTE(paper): lines 3 and 6, the mask set and the clusters of all series, are renewed once an
+        epoch, at its end; a batch uses those of the epoch before.
         """
         o = self._o = settings(self)
         x, observed = self._prepare(X, fitting=True)  # (N, D, T) both
@@ -448,9 +464,8 @@ class EMTC:
             order = torch.randperm(N, generator=self._rng).repeat(2).to(x.device)
             for start in range(0, N, B):
                 i = order[start : min(start + B, N)]  # the batch
-                # NOTE(paper): Eq. (10) is over all N. Those outside the batch, at most OTHERS,
-                # stand with their last embeddings, without gradient, and all with their last
-                # clusters.
+                # NOTE(paper): Eq. (10) is over all N. Here over at most OTHERS, the batch among
+                # them; those outside it stand with their last embeddings, without gradient.
                 j = order[start : start + max(len(i), min(N, OTHERS))]  # begins with i
                 x_i, observed_i = x[i], some(observed, i)
 
@@ -475,8 +490,9 @@ class EMTC:
                 if "inter" not in o.drop and net.pairs:
                     inter = inter_loss(F, net.H, net.pairs)
 
-                # Line 7, CMC, with the clusters of line 6: each version against all samples' other.
-                E = [net.embed(F_v, observed_i) for F_v in Fs]  # (B, p)
+                # Line 7, CMC: anchors of one version, all samples in the other. With hide = 0
+                # there is one version, which stands against itself.
+                E = [net.embed(F_v, observed_i) for F_v in Fs]  # of each version (B, p)
                 if "contra" not in o.drop:
                     positive, negative = cluster_pairs(self._C[i], self._C[j], itself=len(E) == 2)
                     for a, b in enumerate(reversed(range(len(E)))):
@@ -504,7 +520,8 @@ class EMTC:
         NOTE(paper): what a random network makes of the series differs much from draw to draw, and
         contrast confirms the clusters that it is given. So of `n_starts` networks the one whose
         clusters have the lowest Eq. (10) is trained, and the first clusters are those of the series
-        as observed. The first mask set is the paper's: random.
+        as observed.
+        The first mask set is the paper's: random, keeping the share `keep`.
         """
         o, self.history_, self._rng = self._o, [], torch.Generator().manual_seed(self._o.seed)
         self._S, self._epsilon = torch.full_like(x, 0.5), 0.15 if o.epsilon is None else o.epsilon
@@ -544,8 +561,8 @@ class EMTC:
                 mine.copy_(value)
 
     def _bearable(self, x, observed):
-        """The largest share of the entries, from .05 up to `hide`, that can be hidden at random
-        while STAY of the samples still lie nearest to the centre of their own cluster.
+        """How much can be hidden: from .05 in steps of .05, never above `hide`, as long as STAY of
+        the samples still lie nearest to the centre of their own cluster, without the mask.
 
         NOTE(paper): how much may be masked is the paper's open question. It differs between data
         sets, and the clusters tell it without labels.
@@ -560,12 +577,15 @@ class EMTC:
         return share
 
     def _versions(self, S):
-        """Two random versions of the series, as factors like S (B, D, T), 0 = hidden; or all shown.
+        """Which entries two versions of the series show, each like S (B, D, T); or all, if hide =
+        0.
 
+        An entry is hidden in the first with the chance hidden x (2 - 2 S), in the second with .4 of
+        it.
         NOTE(paper): not in the paper, where a series is seen as the mask leaves it. Clusters that
         are confirmed on the very series they come from teach little; recognised in spite of hidden
-        entries, they do. The less important an entry, the likelier it is hidden, so that IVM makes
-        the versions.
+        entries, they do. The less important an entry, the likelier it is hidden: so IVM makes the
+        versions.
         """
         if not self._o.hide:
             return [torch.ones_like(S)]
@@ -573,7 +593,8 @@ class EMTC:
         return [torch.rand(S.shape, generator=self._rng).to(S.device) >= c for c in chances]
 
     def _timestamps(self, observed, B, D, T):
-        """At most TIMESTAMPS random ones of a batch's B T observed timestamps, as indices (n,).
+        """At most TIMESTAMPS random ones of a batch's observed timestamps, as indices (n,) into (B
+        T).
 
         NOTE(paper): the means of Eqs. (5) and (7) are over these, which bounds the memory.
         """
@@ -584,10 +605,11 @@ class EMTC:
 
     @torch.no_grad()
     def _update(self, x, observed, losses):
-        """Masks, embeddings and clusters of all series, the next epsilon and share, and the record.
+        """Lines 3 and 6 for all series: masks, clusters; then the next epsilon and share, the
+        record.
 
         NOTE(paper): epsilon is "predefined". Unless it is given, it moves by at most .05 an epoch,
-        to where the clusters of the masked series have the lowest Eq. (10).
+        to where the contrast, Eq. (10), of the clusters of the masked series is lowest.
         """
         epoch, losses = len(self.history_) + 1, dict(zip(TERMS, losses.tolist(), strict=True))
         if bad := [name for name, value in losses.items() if not math.isfinite(value)]:
@@ -614,7 +636,10 @@ class EMTC:
         self.history_.append({"epoch": epoch, **losses, **record, "label_change": change})
 
     def _clusters(self, x, observed, M, before=None):
-        """Of the series under the mask M: Eq. (10), embeddings (N, p), labels (N,), centres (g, p)."""
+        """The series under the mask M: contrast, embeddings (N, p), labels (N,), centres (g, p).
+
+        The contrast, Eq. (10), is over at most OTHERS evenly spaced samples, one version of each.
+        """
         o, E = self._o, self._embed(x, observed, M)
         if not E.isfinite().all():
             raise FloatingPointError("an embedding is not finite; try a smaller lr")
@@ -669,7 +694,12 @@ class EMTC:
         return self.fit(X).labels_
 
     def transform(self, X):
-        """X (N, T, D), T of any length -> embeddings (N, p) float32 by the fitted network."""
+        """X (N, T, D), T of any length -> embeddings (N, p) float32 by the fitted network.
+
+        The mask is by the network's own importance, or by the static rule; nothing is masked where
+        the mask was random or given, so there the fitted series have another embedding than
+        `embedding_`.
+        """
         x, observed = self._prepare(X)
         M = torch.ones_like(x, dtype=torch.bool) if observed is None else observed
         if self._o.mask in ("evolving", "frozen"):
@@ -692,7 +722,7 @@ class EMTC:
     # ---- what a reader of the paper may skip: input, options, checkpoint, save and load
 
     def _outside(self, name):
-        """A result as numpy's own copy; (N, D, T) becomes (N, T, D), with the padding cut off before."""
+        """A result as numpy's own copy; (N, D, T) as (N, T, D), common padding as 0 or False."""
         if not hasattr(self, name):
             raise AttributeError("this EMTC is not fitted; call fit(X) first")
         value = getattr(self, name)
@@ -770,7 +800,10 @@ class EMTC:
         return model
 
     def checkpoint(self):
-        """All of the state after an epoch, as tensors and plain Python, for `fit(resume=...)`."""
+        """The state after an epoch, as tensors and plain Python, for `fit(resume=...)`.
+
+        The tensors are the model's own: save it, or deepcopy it, before training goes on.
+        """
         if not hasattr(self, "_centers"):
             raise ValueError("this EMTC is not fitted; call fit(X) first")
         state = {name: getattr(self, "_" + name) for name in STATE}
@@ -805,7 +838,7 @@ def rows(v):
 
 
 def as_tensor(X):
-    """X (N, T, D), or a list of series (T_i, D), of anything numpy reads -> float64, NaN = missing."""
+    """X (N, T, D), or a list of series (T_i, D), of what numpy reads -> float64, NaN = missing."""
     X = X.to_numpy() if hasattr(X, "to_numpy") else X
     if isinstance(X, (list, tuple)) and len({np.shape(series) for series in X}) > 1:
         series = [np.ma.filled(np.ma.asarray(one, dtype=np.float64), np.nan) for one in X]
@@ -843,7 +876,7 @@ def z_score(X, mean, std):
 
 
 def z_scored(X):
-    """X as `fit` takes it -> (N, T, D) float32, each variate standardised, missing 0; observed, bool."""
+    """X as `fit` takes it -> (N, T, D) float32, standardised, missing 0; observed, bool."""
     X = as_tensor(X)
     return z_score(X, *scaling(X)), ~X.isnan()
 
@@ -859,13 +892,12 @@ def usable(device):
 
 
 TERMS = ("total", "contra", "intra", "inter")
-STATE = ("shape", "padding", "mean", "std", "seen", "M", "S", "E", "others", "C", "centers", "hidden",
-         "epsilon")  # fmt: skip
+STATE = ("shape", "padding", "mean", "std", "seen", "M", "S", "E", "others", "C", "centers",
+         "hidden", "epsilon")  # fmt: skip
 OPTIONS = {n: p.default for n, p in inspect.signature(EMTC).parameters.items()}
-# Where the paper is silent, the plainest. Eq. (3) has no derivative, so nothing learns what to
-# mask.
-AS_PRINTED = {"encoder": "stack", "pooling": "mean", "fusion": "average", "hide": 0.0, "n_starts": 1,
-              "n_init": 1, "mask_lr": 0.0, "epsilon": 0.15}  # fmt: skip
+# The plainest. Eq. (3) has no derivative, so nothing learns what to mask.
+AS_PRINTED = {"encoder": "stack", "pooling": "mean", "fusion": "average", "hide": 0.0,
+              "n_starts": 1, "n_init": 1, "mask_lr": 0.0, "epsilon": 0.15}  # fmt: skip
 WHOLE = (
     "n_clusters",
     "n_views",

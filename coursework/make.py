@@ -3,7 +3,7 @@
 python coursework/make.py --out ../hand-out
 python coursework/make.py --out ../hand-out --equations 3 5 10-12 ari
 
-Signatures and docstrings stay. What the teacher alone should have is left out: coursework/answers.md,
+Signatures and docstrings stay. What the teacher alone should have is left out: answers.md here,
 this file, the tests of the coursework, and all of experiments/, related/ and benchmarks/.
 """
 
@@ -14,12 +14,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from tasks import chosen, tasks
+from tasks import HELP, chosen, tasks
 
 ROOT = Path(__file__).resolve().parent.parent
-COPIED = ("emtc.py", "kmeans.py", "metrics.py", "uea_loader.py", "train.py", "test_emtc.py", "support",
-          "data", "pyproject.toml", "requirements.txt", "requirements-dev.txt", "README.md", "LICENSE",
-          ".gitignore")  # fmt: skip
+COPIED = ("emtc.py", "kmeans.py", "metrics.py", "uea_loader.py", "train.py", "test_emtc.py",
+          "support", "data", "pyproject.toml", "requirements.txt", "requirements-dev.txt",
+          "README.md", "LICENSE", ".gitignore")  # fmt: skip
 COURSEWORK = ("README.md", "tasks.py", "walkthrough.ipynb")
 CHECKS = ("checks.py", "grade.py")
 
@@ -27,7 +27,7 @@ CHECKS = ("checks.py", "grade.py")
 def blank(source, cut):
     """`source` with the body of each of the tasks `cut` replaced by a NotImplementedError."""
     lines = source.splitlines(keepends=True)
-    for task in sorted(cut, key=lambda t: -t.first):  # from the end, so that lines keep their numbers
+    for task in sorted(cut, key=lambda t: -t.first):  # from the end: lines keep their numbers
         indent = "    " * (1 + task.function.count("."))
         lines[task.first - 1 : task.last] = [f'{indent}raise NotImplementedError("{task.name}")\n']
     return "".join(lines)
@@ -65,9 +65,8 @@ def make(out, words=(), checks=True, root=ROOT):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", required=True, help="a new folder outside of the repository")
-    parser.add_argument("--equations", nargs="+", metavar="N", default=(),
-                        help="3, 10-12 or a function's name; default all tasks")  # fmt: skip
-    parser.add_argument("--no-checks", action="store_true", help="leave the grader and its checks out")
+    parser.add_argument("--equations", nargs="+", metavar="N", default=(), help=HELP)
+    parser.add_argument("--no-checks", action="store_true", help="leave grader and checks out")
     args = parser.parse_args()
     try:
         cut = make(args.out, args.equations, not args.no_checks)

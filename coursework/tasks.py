@@ -10,6 +10,7 @@ OTHERS = {  # beside the functions of emtc.py whose docstring ends in "Eq. (n)."
     "kmeans.py": ("e_step", "m_step"),
     "metrics.py": ("bidding_round", "accuracy", "f1", "nmi", "ari"),
 }
+HELP = "the tasks that are handed out: 3, 10-12 or a function's name; default all"
 
 
 class Task(NamedTuple):

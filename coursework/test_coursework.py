@@ -132,12 +132,12 @@ def bidding_round(benefit, price, col, owner, epsilon):
         j, ranked = value.argmax(), np.sort(value)
         price[j] += (ranked[-1] - ranked[-2] if len(ranked) > 1 else 0) + epsilon
         col[i], owner[j] = j, i
-""", "price[0] is"),
+""", "col[0] is 0, should be -1"),
     "accuracy": ("""
 def accuracy(y_true, y_pred):
     table = contingency(y_true, y_pred)
     return float(table.max(0).sum() / table.sum())  # purity
-""", "ACC, "),
+""", "ACC of 10, 9, 0 and 9"),
 }  # fmt: skip
 HOSTILE = {
     "Eq. (1)": ("while True:\n        pass", "an endless loop?"),
@@ -147,9 +147,8 @@ HOSTILE = {
     "Eq. (7)": ("raise SystemExit(0)", "SystemExit"),
     "Eq. (8)": ("import numpy\n    return bytearray(2**36)", "memory"),
     "Eq. (10)": ("return torch.zeros(2**36)", "memory"),
-    "Eq. (11)": ("print('x' * 10**6)\n    return cosine(sim, sim), [print('y' * 999) for _ in '12' * 9999]",
-                 ""),
-    "Eq. (12)": ("import socket\n    return socket.create_connection(('127.0.0.1', 9))", "no network"),
+    "Eq. (11)": ("while tau:\n        print('x' * 10**6)", "an endless loop?"),
+    "Eq. (12)": ("import socket\n    socket.create_connection(('127.0.0.1', 9))", "no network"),
     "Eq. (13)": ("import os\n    [os.write(n, b'{' * 99999) for n in range(3, 40)]", ""),
     "f1": ("return f1(y_true, y_pred)", "RecursionError"),
     "ari": ("open('/tmp/never', 'w').write('x' * 9999)", "OSError"),
@@ -173,8 +172,10 @@ def put(folder, task, text):
     """Replace the task's function in a full hand-out by `text`."""
     task = next(t for t in found.tasks(folder) if t.name == task)
     lines = (folder / task.file).read_text().splitlines(keepends=True)
-    start = max(n for n, line in enumerate(lines[: task.first]) if f"def {task.function}(" in line)
-    (folder / task.file).write_text("".join([*lines[:start], text.strip("\n") + "\n", *lines[task.last :]]))
+    head = f"def {task.function}("
+    start = max(n for n, line in enumerate(lines[: task.first]) if head in line)
+    lines[start : task.last] = [text.strip("\n") + "\n"]
+    (folder / task.file).write_text("".join(lines))
 
 
 def fill(folder, task):
@@ -275,8 +276,9 @@ def test_wrong_solutions_lose_exactly_their_points(full, wrong):
 
 @pytest.mark.parametrize("old, new, told", [
     ("itself=len(E) == 2", "itself=True", "contra of a network that stands still"),
-    ("self._adam.step()", "pass", "are not trained"),
-    ("self._update(x, observed, losses)", "self._update(x, observed, losses * 2)", "intra of a network"),
+    pytest.param("self._adam.step()", "pass", "are not trained", marks=pytest.mark.campaign),
+    pytest.param("self._update(x, observed, losses)", "self._update(x, observed, losses * 2)",
+                 "contra of a network", marks=pytest.mark.campaign),
 ])  # fmt: skip
 def test_wrong_loops(full, old, new, told):
     text = (full / "emtc.py").read_text()
@@ -320,9 +322,11 @@ def test_the_commands_of_the_sheet(tmp_path):
     """A teacher makes a hand-out, a student solves Eq. (3), the grader says 1 of n."""
     run = lambda *a: subprocess.run([sys.executable, *a], cwd=ROOT, capture_output=True, text=True)
     out = str(tmp_path / "hand-out")
-    assert "2 tasks: Eq. (3), Eq. (7)" in run("coursework/make.py", "--out", out, "--equations", "3", "7").stdout
+    some = ("--equations", "3", "7")
+    told = run("coursework/make.py", "--out", out, *some)
+    assert "2 tasks: Eq. (3), Eq. (7)" in told.stdout, told.stderr
     fill(Path(out), TASKS[2])
-    told = run("coursework/grade.py", out, "--equations", "3", "7", "--json", out + ".json")
+    told = run("coursework/grade.py", out, *some, "--json", out + ".json")
     assert told.stdout.splitlines()[-1] == "1 of 2 tasks, 2 of 3 points", told.stderr
     table = json.loads(Path(out + ".json").read_text())
     assert table["score"] == 2 and [t["status"] for t in table["tests"]] == ["passed", "failed"]

@@ -60,7 +60,8 @@ def test_every_study_runs_and_fills_its_table(script, name):
 
 def test_studies_are_listed(capsys):
     assert study.main(["--help"]) == 0 and study.main(["nosuch"]) == 2
-    assert all(name in capsys.readouterr().out for name in study.STUDIES)
+    out = capsys.readouterr().out
+    assert all(name in out for name in study.STUDIES)
     value = float(f"{2 * study.DEFAULTS['tau']:.3g}")
     assert study.around("tau", 2) == {f"tau {value:g}": {"tau": value}}
 
