@@ -1,9 +1,9 @@
 """All benchmarks: `python benchmarks/run.py [--quick] [long] [many] [keys] [kmeans] [reading]`.
 
 Each row is printed, and merged into benchmarks/results.json, as soon as it is measured: what,
-value, note, with part, date, cores, load of the machine and versions. One thread. --quick takes
-small sizes, writes nothing and ends with status 1 if a result is wrong; no time is ever judged.
-scikit-learn and aeon (requirements.txt) are the peers, and a part without its peer is left out.
+value, note, with part, date, cores, load of the machine and versions. One thread. scikit-learn and
+aeon (requirements.txt) are the peers; a part without its peer is left out. --quick takes small
+sizes, whose times mean nothing, writes nothing, and ends with status 1 if a result is wrong.
 """
 
 import argparse

@@ -45,11 +45,13 @@ def peak_of(code):
 
 
 @linux
+@pytest.mark.slow
 def test_attention_stores_no_weights():
     assert peak_of(ATTENTION) < 300  # one T x T matrix of floats takes 1024 MB
 
 
 @linux
+@pytest.mark.slow
 def test_an_epoch_of_many_series_stores_no_similarities_of_all():
     assert peak_of(MANY) < 1000  # one N x N matrix of floats takes 2304 MB
 

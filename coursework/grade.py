@@ -228,9 +228,7 @@ def grade(folder, chosen):
                 continue
             if more is None and not late:
                 continue
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                if late or more:
-                    os.kill(pid, signal.SIGKILL)
+            os.kill(pid, signal.SIGKILL)  # one that ended keeps its own status
             status = os.waitpid(pid, 0)[1]
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(pid, signal.SIGKILL)  # what it may have started

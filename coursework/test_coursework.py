@@ -146,6 +146,7 @@ HOSTILE = {
     "Eq. (6)": ("import os\n    os._exit(0)", "ended itself"),
     "Eq. (7)": ("raise SystemExit(0)", "SystemExit"),
     "Eq. (8)": ("import numpy\n    return bytearray(2**36)", "memory"),
+    "Eq. (9)": ("import os, time\n    os.closerange(3, 99)\n    time.sleep(1000)", "an answer"),
     "Eq. (10)": ("return torch.zeros(2**36)", "memory"),
     "Eq. (11)": ("while tau:\n        print('x' * 10**6)", "an endless loop?"),
     "Eq. (12)": ("import socket\n    socket.create_connection(('127.0.0.1', 9))", "no network"),
@@ -289,7 +290,7 @@ def test_wrong_loops(full, old, new, told):
 
 
 def test_hostile_solutions_cost_their_own_task_alone(full, monkeypatch):
-    monkeypatch.setattr(grade, "SECONDS", 4)
+    monkeypatch.setattr(grade, "SECONDS", 3)
     monkeypatch.setattr(grade, "CPU_SECONDS", 2)
     for name, (body, _) in HOSTILE.items():
         task = next(t for t in found.tasks(full) if t.name == name)

@@ -1,10 +1,10 @@
 """The paper's comparison (Table 2) at the last epoch: EMTC, what needs no training, the paper.
 
 For each data set found (test split, five seeds): EMTC; EMTC at the epoch with the best ACC by the
-true labels, which is how the paper chose its numbers; as printed; its importance network frozen;
-untrained; k-means on raw values; random kernels; DTW and MSM k-means, KASBA, where aeon is; SimMTM,
-NC-VQVAE and MUG (related/), each also untrained; the luck floor, the best of 201 random labelings
-with these class sizes; the paper's EMTC and the best of its eight rivals.
+true labels, which is how the paper chose its numbers; as printed; untrained; k-means on raw values;
+random kernels; DTW and MSM k-means, KASBA, where aeon is; SimMTM, NC-VQVAE and MUG (related/), each
+also untrained; the luck floor, the best of 201 random labelings with these class sizes; the paper's
+EMTC and the best of its eight rivals.
 
     python experiments/table2.py                  # results/table2.json, figures/table2.png
     python experiments/table2.py --methods        # without related/ (or: --methods SimMTM)
@@ -25,8 +25,11 @@ from metrics import accuracy, scores
 
 ORACLE, LUCK, PAPER, RIVAL = "EMTC oracle epoch", "luck floor", "paper's EMTC", "paper's best other"
 UNTRAINED = " untrained"  # ends the name of a method of related/ at epochs=0
-OPTIONS = {"EMTC": {}, "EMTC as printed": {"as_printed": True}, "EMTC frozen": {"mask": "frozen"},
-           "untrained encoders": study.UNTRAINED}  # fmt: skip
+OPTIONS = {
+    "EMTC": {},
+    "EMTC as printed": {"as_printed": True},
+    "untrained encoders": study.UNTRAINED,
+}
 RELATED = {"SimMTM": "simmtm", "NCVQVAE": "nc_vqvae", "MUG": "mug"}
 BASELINES = {
     "raw k-means": baselines.raw_kmeans,

@@ -63,6 +63,7 @@ def test_nearest_neighbours_against_scikit_learn():
     assert gs.knn_accuracy(H, y, H_test, y_test) == pytest.approx(want)
 
 
+@pytest.mark.slow
 def test_classifier_learns_repeats_and_leaves_the_rng():
     halves, state = toy(), torch.get_rng_state()
     X = Scale(halves.X)(halves.X)
@@ -84,6 +85,7 @@ def test_a_parrot_is_as_good_as_the_data():
     assert same["TSTR"] == out["TSTR"] and same["FID"] > 0
 
 
+@pytest.mark.slow
 def test_every_variant_of_every_study_gives_the_metrics_of_its_table(related, monkeypatch):
     monkeypatch.setattr(gs, "load", lambda *_: toy())
     monkeypatch.setattr(nc_vqvae, "SAMPLES", 12)

@@ -45,6 +45,7 @@ def script(tmp_path, monkeypatch):
 # ---------------------------------------------------------------- studies
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", study.STUDIES)
 def test_every_study_runs_and_fills_its_table(script, name):
     saved, variants = script(f"study {name}"), list(study.STUDIES[name]["variants"])
@@ -69,6 +70,7 @@ def test_studies_are_listed(capsys):
 # ---------------------------------------------------------------- table 2 and who reads it
 
 
+@pytest.mark.slow
 def test_table2_and_its_readers(script, monkeypatch, tmp_path):
     monkeypatch.setattr(baselines.kernel_kmeans, "__defaults__", (False, 50))
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)  # aeon takes minutes
@@ -212,6 +214,7 @@ def test_auc_and_mask_against_truth_by_hand():
     assert planted.against_truth(np.ones_like(truth), truth) == none
 
 
+@pytest.mark.slow
 def test_planted_script(script, monkeypatch, tmp_path):
     make = planted.planted
     monkeypatch.setattr(planted, "planted", lambda name, seed: make(name, seed, N=16, T=40))
@@ -331,6 +334,7 @@ def test_the_papers_claims_by_hand():
     assert recount == pytest.approx({"EMTC": 0.6, "a": 1 / 3, "b": 0.2})
 
 
+@pytest.mark.slow
 def test_significance_of_the_published_table_from_anywhere(tmp_path):
     path = Path(__file__).with_name("significance.py")
     command = [sys.executable, str(path), "--quick", "--out", "r", "--figures", "f"]

@@ -98,6 +98,7 @@ def test_masked_query_hides_three_tenths_in_runs_of_the_query_alone():
     assert len(seen) == 1 and torch.equal(seen[0], x)  # reading A: one input for both
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", [{}, {"fusion": "max"}, {"cross": "concat"}])
 def test_mug_learns_to_retrieve_from_masked_queries(change):
     X = waves(24, 30, 2)

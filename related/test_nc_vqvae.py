@@ -374,6 +374,7 @@ def test_training_masks_have_the_cosine_share_and_draws_follow_the_softmax():
     torch.testing.assert_close(share, torch.tensor([0.5, 0.2, 0.3]), atol=0.015, rtol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("codes", maskgit.CODES)
 def test_prior_learns_each_class_and_guidance_ignores_or_follows_it(codes):
     """Two classes, one sequence each: by class the prior must write it, else either of them."""

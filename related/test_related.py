@@ -245,6 +245,7 @@ def test_losses_as_a_loop_over_rows():
         assert got[name].item() == pytest.approx(value, rel=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoder", ["conv", "transformer"])
 def test_simmtm_learns_to_rebuild_unseen_series(encoder):
     X, new = waves(24, 32, 1), waves(24, 32, 1, seed=1)
@@ -257,6 +258,7 @@ def test_simmtm_learns_to_rebuild_unseen_series(encoder):
 # ---- fine-tuning --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoder, unseen", [("conv", 0.9), ("transformer", 0.5)])
 def test_classifier_learns_repeats_and_leaves_the_model(encoder, unseen):
     X, y = waves(32, 32, 1), np.array(["slow", "fast"])[np.arange(32) % 2]

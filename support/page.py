@@ -100,9 +100,11 @@ def plane(E):
 
 def importance_by_time(importance, edges):
     """Mean importance over the series, of the variates where it varies most; None without any."""
-    if importance is None or not importance.any():  # another method, or a static mask
+    if importance is None:  # of another method
         return None
     seen = importance > 0  # it is 0 where a value is missing
+    if np.unique(importance[seen]).size < 2:  # a static mask has no importance
+        return None
     n = seen.sum(0)
     mean = binned(importance.sum(0) / np.maximum(n, 1), n > 0, edges)  # (bins, D)
     varies = np.nan_to_num(np.nanstd(np.where(n.any(0), mean, 0), axis=0))
