@@ -21,7 +21,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-import torch.distributed as dist
 
 import emtc
 from kmeans import kmeans
@@ -29,8 +28,8 @@ from metrics import scores
 from support import page, report
 from support.files import data_hash, intact, write
 from support.jobs import side_by_side
-from support.progress import LEADER, Progress, one_line, open_streams, say, silence
-from support.run_folder import Follower, Run, shared
+from support.progress import Progress, one_line, open_streams, say, silence
+from support.run_folder import Run
 from uea_loader import FORMATS, load
 
 METHODS = {
@@ -90,7 +89,6 @@ Several --clusters give runs/<data>-clusters/g2, g3, ..., and a table that compa
 A new run into the folder of an older one renames that to <folder>.1, .2, ...: nothing is
 overwritten. --resume goes on after the last whole epoch (a related method: after the last whole
 seed); on a CPU to the bits of a run that never stopped, with the same number of threads.
-`torchrun --nproc-per-node 2 train.py ...` shares the batches of EMTC among processes.
 A run looks unreliable when its seeds agree by less than {report.MIN_AGREEMENT} (mean ARI between
 their labelings), when more than {report.MAX_CHANGE:.0%} of the labels still changed in the last
 {report.LAST} epochs, or when a cluster stayed empty. Standard deviations are the population's.
@@ -166,8 +164,6 @@ def method_of(args):
             raise ValueError(f"{flag(option)} does not apply to --method {args.method}")
     if args.method != "emtc" and args.oracle:
         raise ValueError("--oracle needs the labels of every epoch, which only --method emtc gives")
-    if dist.is_initialized() and (args.method != "emtc" or args.jobs > 1):
-        raise ValueError("torchrun shares the work of --method emtc, without --jobs")
     return cls, settings | given
 
 
@@ -227,7 +223,7 @@ def fit_seed(run, job, seed, seeds_after=0):
     cls, settings, data, g, args = job
     with Progress(seed, settings["epochs"], seeds_after, data.X.shape, args.quiet) as progress:
         untrained = baselines(job, seed)
-        state, look = shared(run.checkpoint(seed)), page.Look(data.X)
+        state, look = run.checkpoint(seed), page.Look(data.X)
         begun = time.perf_counter() - state["seconds"]
         progress.start(len(state["history"]))
 
@@ -263,15 +259,14 @@ def fit_seed(run, job, seed, seeds_after=0):
 def fit_seeds(run, job, seeds):
     """Fit the seeds that are not finished; returns {seed: what `Run.finished` gives}."""
     done = {seed: found for seed in seeds if (found := run.finished(seed))}
-    todo = shared([seed for seed in seeds if seed not in done])
+    todo = [seed for seed in seeds if seed not in done]
     if todo:
         run.begin()
-        run.write_log({seed: run.checkpoint(seed) for seed in todo if LEADER} | done)
+        run.write_log({seed: run.checkpoint(seed) for seed in todo} | done)
 
     def ended(seed):
         done[seed] = run.finished(seed)
-        if LEADER:
-            report.save_results(run, job.data, done)
+        report.save_results(run, job.data, done)
 
     if job.args.jobs > 1:
         side_by_side(fit_seed, [(run, job, seed) for seed in todo], job.args.jobs, ended)
@@ -313,8 +308,7 @@ def train(args):
     for g in clusters:
         say(f"{told}; {g} clusters")
         train_one(Job(cls, settings, data, g, args), folder / f"g{g}")
-    if LEADER:
-        say(f"{report.compare(folder, clusters, data)}\nwritten to {folder}")
+    say(f"{report.compare(folder, clusters, data)}\nwritten to {folder}")
 
 
 def train_one(job, folder):
@@ -324,14 +318,13 @@ def train_one(job, folder):
     config |= {"data_hash": data_hash(data.X, data.y), "method": args.method, "seeds": args.seeds}
     config |= {"oracle": args.oracle, **job.settings}
     config |= {"torch": torch.__version__, "numpy": np.__version__}
-    run = Run(folder, config, args.resume) if LEADER else Follower()
+    run = Run(folder, config, args.resume)
     try:
         done = fit_seeds(run, job, args.seeds)
-        if LEADER:
-            run.write_log(done)
-            say(report.report(report.save_results(run, data, done)))
-            page.make(run.folder)
-            say(f"written to {folder}; to look at: {folder}/report.html")
+        run.write_log(done)
+        say(report.report(report.save_results(run, data, done)))
+        page.make(run.folder)
+        say(f"written to {folder}; to look at: {folder}/report.html")
     except (OSError, FloatingPointError) as error:
         told = f"{one_line(error)}; finished seeds and the last good checkpoint stay in {folder}"
         raise ValueError(f"{told}, for --resume") from None
@@ -359,14 +352,11 @@ def predict(args):
 
 def refuse(error):
     """One line on standard error, and the exit status of bad input; a bug of ours is raised."""
-    if isinstance(error, RuntimeError) and dist.is_initialized():
-        error = ValueError(f"another rank has ended; start again with --resume ({error})")
     if type(error) is RuntimeError and "memory" not in str(error):  # torch's MemoryError on a CPU
         raise error
     if isinstance(error, BrokenPipeError):
         silence()
-    if LEADER:
-        print(f"train.py: error: {one_line(error)}", file=sys.stderr)
+    print(f"train.py: error: {one_line(error)}", file=sys.stderr)
     return 2
 
 
@@ -377,20 +367,15 @@ def main(argv=None):
     try:
         if bool(args.predict) != bool(args.model):
             raise ValueError("--predict DATA and --model FILE (a model_seed<s>.pt) go together")
-        if int(os.environ.get("WORLD_SIZE", 1)) > 1:
-            dist.init_process_group("gloo")
         say(report.table1()) if args.list else predict(args) if args.predict else train(args)
         return 0
     except KeyboardInterrupt:
         again = shlex.join(["python", sys.argv[0], *argv]).removesuffix(" --resume") + " --resume"
-        if LEADER and not args.predict:
+        if not args.predict:
             print(f"\ntrain.py: interrupted; go on with: {again}", file=sys.stderr)
         return 130
     except (ValueError, OSError, MemoryError, RuntimeError) as error:
         return refuse(error)
-    finally:
-        if dist.is_initialized():
-            dist.destroy_process_group()
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ import threading
 import time
 import warnings
 
-LEADER = int(os.environ.get("RANK", 0)) == 0  # under torchrun only rank 0 writes and prints
 PATIENCE = 10  # seconds without a line after which one is printed
 
 
@@ -30,10 +29,9 @@ def one_line(error):
 
 
 def say(text, end="\n"):
-    """Print, on rank 0; a reader who has gone away is no reason to end a training."""
+    """Print; a reader who has gone away is no reason to end a training."""
     try:
-        if LEADER:
-            print(text, end=end, flush=True)
+        print(text, end=end, flush=True)
     except OSError:
         silence()
 
@@ -49,7 +47,7 @@ class Progress:
 
     def __init__(self, seed, epochs, seeds_after, shape, quiet):
         self.seed, self.epochs, self.seeds_after = seed, epochs, seeds_after
-        self.quiet, self.told = quiet or not LEADER, 0
+        self.quiet, self.told = quiet, 0
         N, T, D = shape
         wait = f"seed {seed}: no epoch after {PATIENCE} s; {N} series of {T} steps, {D} variates"
         wait += "; fewer --max-keys take less time" if T > 1000 else ""

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.distributed as dist
 
 from support.files import intact, write, write_json
 
@@ -182,21 +181,6 @@ class Run:
     def log(self, seed, record):
         with open(self.folder / "log.jsonl", "a", encoding="utf-8") as file:
             file.write(log_line(seed, record))
-
-
-class Follower:
-    """Stands for the `Run` on the ranks of torchrun that write nothing: no method does a thing."""
-
-    def __getattr__(self, name):
-        return lambda *_, **__: None
-
-
-def shared(value):
-    """Rank 0's value on all ranks of torchrun; alone, the value itself."""
-    box = [value]
-    if dist.is_initialized():
-        dist.broadcast_object_list(box)
-    return box[0]
 
 
 def log_line(seed, record):

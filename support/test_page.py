@@ -26,7 +26,7 @@ addEventListener("load", () => {
     paths: document.querySelectorAll("path[d*=L]").length};
   epochs.forEach((told, i) => seen.masks.push([told, send(slider, i, "input")]));
   const before = $("clusters").innerHTML;
-  send(pick, pick.options.length - 1, "change");
+  send(pick, pick.options.length - 1 - pick.value, "change");
   seen.other = $("clusters").innerHTML !== before;
   parent.postMessage("seen" + JSON.stringify(seen), "*");
 });</script>"""

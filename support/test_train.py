@@ -1,7 +1,6 @@
 """The command line beyond its essentials, which are in test_emtc.py."""
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -166,24 +165,3 @@ def test_a_long_wait_is_announced(capsys, monkeypatch):
         assert len(told) == lines and all(
             "9 series of 2000 steps" in t and "--max-keys" in t for t in told
         )
-
-
-def test_two_ranks_write_one_run(noise):
-    """torchrun: rank 0 alone writes and prints; what stops the run is one line of ours."""
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        "2",
-    ]
-    command += [str(ROOT / "train.py"), "--data", "noise.npz", *QUICK, "--seeds", "0"]
-    done = subprocess.run([*command, "--out", "two"], capture_output=True, text=True, env=env)
-    assert done.returncode == 0 and done.stdout.count("last epoch") == 1
-    found = json.loads(Path("two", "results.json").read_text())
-    assert found["seeds"] == [0] and len(rows("two/labels.csv")) == 31 and found["final"]
-    assert len(Path("two/log.jsonl").read_text().splitlines()) == 2
-    done = subprocess.run([*command, "--clusters", "99"], capture_output=True, text=True, env=env)
-    assert done.returncode and done.stderr.count("train.py: error: ") == 1
