@@ -128,7 +128,7 @@ def test_pages_of_all_kinds(tmp_path, kind):
     told = json.loads(re.search("const D = (.*);\n", text)[1])
     frames = {"related": [], "untrained": [-1]}.get(kind, [1, 2, 3, -1])
     assert told["epochs"] == frames and len(told["variates"]) == (8 if kind == "wide" else 2)
-    assert (told["importance"] is None) == (kind in ("no mask", "related"))
+    assert (told["importance"] is None) == (kind != "wide")
     assert sum(told["sizes"]) == 12 == len(told["points"]) and told["pairs"] is None
 
 

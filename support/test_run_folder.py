@@ -193,6 +193,7 @@ def test_same_sees_one_bit():
     assert not same(a, {**a, "y": 0})
 
 
+@pytest.mark.slow
 def test_killed_inside_writes(tmp_path, whole):
     folder, seen = tmp_path / "run", []
 
@@ -368,6 +369,7 @@ def test_a_second_process_is_refused(tmp_path, whole, capsys):
     assert equal(tmp_path / "run", whole) and not (tmp_path / "run.1").exists()
 
 
+@pytest.mark.slow
 def test_seeds_side_by_side_are_the_same(tmp_path, whole):
     assert run(tmp_path / "run", "--jobs", "2") == 0 and equal(tmp_path / "run", whole)
 
@@ -398,6 +400,7 @@ def test_jobs_die_with_their_parent(tmp_path):
     run_folder.lock(folder).close()
 
 
+@pytest.mark.slow
 def test_an_error_in_one_of_the_jobs_is_one_line(tmp_path, capsys):
     line = told(capsys, run(tmp_path / "run", "--jobs", "2", "--lr", "1e9", "--seeds", "7"))
     assert line.startswith("train.py: error: seed 7: ") and "epoch" in line

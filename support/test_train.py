@@ -128,6 +128,7 @@ def test_predict_and_what_is_no_model(noise, capsys):
         assert name in told(capsys, "--predict", "new.npz", "--model", name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stdout", ["closed", "gone", "full"])
 def test_nobody_listens(noise, stdout):
     """A reader that has gone away, a full disk behind stdout: the run goes on to its end."""
