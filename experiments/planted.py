@@ -146,16 +146,21 @@ def fill(args):
 
 
 def follow(args, name, seed):
-    """{"series", "truth" (T,), "importance", "masked" (epochs, T)} of one series' first variate."""
+    """{"series", "truth" (T,), "importance", "masked" (epochs, T)} of a series' first variate.
+
+    Of all series the one of whose first variate most is masked over the epochs.
+    """
     dataset, seen = planted(name, seed), {"importance": [], "masked": []}
 
     def watch(model, record):
-        seen["importance"].append(model.importance_[0, :, 0])
-        seen["masked"].append(~model.mask_[0, :, 0])
+        seen["importance"].append(model.importance_[:, :, 0])
+        seen["masked"].append(~model.mask_[:, :, 0])
 
     run(args, dataset, "evolving", seed, watch=watch)
-    seen = {k: np.array(v) for k, v in seen.items()}
-    return {"series": dataset.X[0, :, 0], "truth": dataset.truth[0, :, 0], **seen}
+    seen = {k: np.array(v) for k, v in seen.items()}  # (epochs, N, T)
+    i = int(seen["masked"].sum((0, 2)).argmax())
+    seen = {k: v[:, i] for k, v in seen.items()}
+    return {"series": dataset.X[i, :, 0], "truth": dataset.truth[i, :, 0], **seen}
 
 
 def draw(figure, axes, followed):
@@ -164,7 +169,7 @@ def draw(figure, axes, followed):
         T, (first, *_, last) = len(one["series"]), np.flatnonzero(one["truth"])
         column[0].axvspan(first - 0.5, last + 0.5, color="#cfe3f1", lw=0)
         column[0].plot(one["series"], color=tables.COLOURS[0], lw=1.2)
-        column[0].set(title=f"{name}: a series, its true window", xlim=(-0.5, T - 0.5))
+        column[0].set(title=name, xlim=(-0.5, T - 0.5))
         for axis, key, look in zip(column[1:], ("importance", "masked"), ("viridis", "Greys")):
             extent = (-0.5, T - 0.5, len(one[key]) + 0.5, 0.5)
             axis.imshow(one[key], look, aspect="auto", vmin=0, vmax=1, extent=extent)
@@ -191,7 +196,11 @@ def main(argv=None):
     paired = {m: tables.paired(box.runs, "evolving", m) for m in ("ACC", "NMI")}
     text.append(study.differences(paired, "minus evolving"))
     box.finish(table=table, average=tables.average(table), paired=paired, text=text)
-    followed = {name: follow(args, name, args.seeds[0]) for name in args.data if args.epochs}
+    followed = {
+        name: follow(args, name, args.seeds[0])
+        for name in args.data
+        if args.epochs and name != "noise"
+    }
     if followed:
         shape = {"nrows": 3, "ncols": len(followed), "squeeze": False, "height": 6.5}
         tables.picture(args, lambda figure, axes: draw(figure, axes, followed), **shape)
