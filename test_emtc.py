@@ -522,3 +522,7 @@ def test_each_part_can_be_dropped(part):
         assert len(model.net_.encoders) == 1 and record["inter"] == 0
     else:
         assert record[part] == 0 and record["total"] > 0
+
+
+def test_the_size_of_a_batch_counts():
+    assert fitted(batch_size=2).history_ != fitted(batch_size=3).history_
