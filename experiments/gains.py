@@ -33,58 +33,39 @@ TITLES = {
 
 
 def leave_out(gains):
-    """gains {setting: {set: gain}} -> {set: {"chosen", "gain"}}, chosen on all other sets."""
-    out, sets = {}, list(next(iter(gains.values())))
-    for left in sets:
-        others = {s: sum(g[n] for n in sets if n != left) for s, g in gains.items()}
+    """gains {setting: {data: gain}} -> {set: {"chosen", "gain"}}, chosen on all other sets.
+
+    The gain of a set is the mean over its splits: "NATOPS" and "NATOPS train" are one set.
+    """
+    splits, out = {}, {}
+    for data in next(iter(gains.values())):
+        splits.setdefault(data.removesuffix(" train"), []).append(data)
+    by_set = {s: {n: float(np.mean([g[d] for d in v])) for n, v in splits.items()}
+              for s, g in gains.items()}  # fmt: skip
+    for left in splits:
+        others = {s: sum(g[n] for n in splits if n != left) for s, g in by_set.items()}
         chosen = max(others, key=others.get)  # the first wins a draw
-        out[left] = {"chosen": chosen, "gain": gains[chosen][left]}
+        out[left] = {"chosen": chosen, "gain": by_set[chosen][left]}
     return out
-
-
-def by_set(by_data):
-    """{"NATOPS": gain, "NATOPS train": gain} -> {"NATOPS": mean of both}."""
-    sets = {}
-    for data, gain in by_data.items():
-        sets.setdefault(data.removesuffix(" train"), []).append(gain)
-    return {name: float(np.mean(v)) for name, v in sets.items()}
-
-
-def over(runs, variant, control, metric):
-    """tables.paired of `variant` minus `control`."""
-    own = [r for r in runs if r["variant"] in (variant, control)]
-    return tables.paired(own, control, metric)[variant]
 
 
 def left_out(runs, metric):
     """What leaving sets out says of training: by set, mean, standard error over the sets."""
-    gains = {s: by_set(over(runs, s, "untrained", metric)["by_data"]) for s in CANDIDATES}
+    gains = {s: tables.paired(runs, "untrained", metric)[s]["by_data"] for s in CANDIDATES}
     sets = leave_out(gains)
     values = [v["gain"] for v in sets.values()]
     mean, se = float(np.mean(values)), tables.error(values)
     return {"settings": gains, "by_set": sets, "mean": mean, "se_sets": se}
 
 
-def draw(figure, axes, paired):
-    """One panel a question: the gain on each data set, and its mean with its standard error."""
-    for axis, (control, title) in zip(axes, TITLES.items()):
-        for k, metric in enumerate(("ACC", "NMI")):
-            d = paired[metric][control]
-            y = np.arange(len(d["by_data"]) + 1) + 0.3 * k - 0.15
-            axis.plot([*d["by_data"].values(), d["mean"]], y, "os"[k], label=metric)
-            axis.errorbar(d["mean"], y[-1], xerr=d["se_sets"] or 0, color=tables.COLOURS[k])
-        axis.axvline(0, color="#444444", lw=1)
-        axis.set(title=title, yticks=range(len(y)), yticklabels=[])
-        axis.invert_yaxis()
-    axes[0].set_yticklabels([*d["by_data"], "mean"])
-    tables.legend(figure, axes[0])
-
-
 def main(argv=None):
-    """Train, print, save, draw; returns 0."""
+    """Train, print, save, draw."""
     args = store.arguments("gains", __doc__, argv, seeds=range(3), data=DATA)
-    box = study.fill(args, VARIANTS)
-    paired = {m: {c: over(box.runs, "default", c, m) for c in TITLES} for m in ("ACC", "NMI")}
+    box = store.Store(args)
+    study.fill(box, args, VARIANTS)
+    paired = {
+        m: {c: tables.paired(box.runs, c, m)["default"] for c in TITLES} for m in ("ACC", "NMI")
+    }
     outside = {m: left_out(box.runs, m) for m in ("ACC", "NMI")}
     table = tables.summary(box.runs)
     text = [*tables.show(table), study.differences(paired, "default minus")]
@@ -95,9 +76,16 @@ def main(argv=None):
     text.append(tables.print_table(["left out", *outside], [*rows, ["mean", *ends]], title))
     extra = {"paired": paired, "left_out": outside, "text": text}
     box.finish(table=table, average=tables.average(table), **extra)
-    shape = {"ncols": len(TITLES), "height": 1.6 + 0.3 * len(table), "width": 11}
-    tables.picture(args, lambda figure, axes: draw(figure, axes, paired), **shape)
-    return 0
+    gains = {data: {title: {m: {"mean": d[c]["by_data"][data]} for m, d in paired.items()}
+                    for c, title in TITLES.items()} for data in table}  # fmt: skip
+
+    def draw(figure, axes):
+        tables.panels(axes, gains)
+        for axis in axes:
+            axis.axvline(0, color="#444444", lw=1)
+        tables.legend(figure, axes[0])
+
+    tables.picture(args, draw, ncols=2, height=1.6 + 0.45 * len(table))
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ Halves = namedtuple("Halves", "name X y classes train test")
 FCNS = {}  # (data, seed): the classifier behind FID and IS, trained once
 
 
-def load(name, args, split="all"):
+def load(name, args):
     """The Halves of a data set, as `store.sweep` asks for them."""
     both, n = store.load(name, args, "all"), len(store.load(name, args, "train").X)
     if both.y is None:
@@ -33,13 +33,12 @@ def load(name, args, split="all"):
 
 
 def conduct(name, doc, argv, studies, run, modules, data, epochs):
-    """Fill results/<name>.json and print a table a study; returns the arguments and the store.
+    """Fill results/<name>.json and print a table a study; returns the arguments and the records.
 
     studies: {study: ({variant: options}, metrics)}; run(args, halves, study, options, seed): dict.
-    A line a variant, data sets side by side.
     """
     flag = {"--study": dict(nargs="+", choices=[*studies], default=[*studies])}
-    args = store.arguments(name, doc, argv, epochs=epochs, quick_epochs=2, data=data, options=flag)
+    args = store.arguments(name, doc, argv, epochs=epochs, quick=2, data=data, options=flag)
     box = store.Store(args, [f"related/{module}" for module in modules], epochs=args.epochs)
 
     def run_one(halves, variant, seed):
@@ -47,18 +46,16 @@ def conduct(name, doc, argv, studies, run, modules, data, epochs):
         return run(args, halves, study, studies[study][0][variant], seed)
 
     for study in args.study:
-        variants = [f"{study}: {variant}" for variant in studies[study][0]]
-        store.sweep(box, args, variants, run_one, load=load)
+        store.sweep(box, args, [f"{study}: {v}" for v in studies[study][0]], run_one, load=load)
     texts, table = [], summary(box.runs, {m for _, metrics in studies.values() for m in metrics})
-    for study, (variants, metrics) in studies.items():
-        where = [(m, data) for m in metrics for data in table]
-        rows = []
+    for study, (variants, metrics) in studies.items():  # all, also those that are stored
+        where, rows = [(m, data) for m in metrics for data in table], []
         for v in variants:
             row = [table[data].get(f"{study}: {v}", {}).get(m) for m, data in where]
             rows += [[v, *map(cell, row)]] if any(row) else []
         texts.append(print_table([study, *(f"{m}, {data}" for m, data in where)], rows))
     box.finish(text=texts)
-    return args, box
+    return args, box.runs
 
 
 def knn_accuracy(H, y, H_test, y_test, k=5):

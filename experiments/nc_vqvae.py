@@ -16,14 +16,14 @@ import sys
 import generation
 import numpy as np
 import store
-from tables import summary
+from tables import picture, summary
 
 from related.nc_vqvae import NCVQVAE
 from related.second_view import SSL
 
 DATA = ("RacketSports",)
 SIZE = {"dim": 16, "n_res": 1, "projector_width": 128, "lr": 3e-3}  # half of the defaults
-SAMPLES, SHOWN = 256, ("real series", "plain VQVAE", "Barlow Twins, slice")
+SAMPLES = 256  # series that a prior draws
 PLAIN, BARLOW = {"ssl": "none"}, {"ssl": "barlow", "augment": "slice"}
 AUGMENTATION = {  # one thing at a time: loss, augmentation, the second view's reconstruction
     "real series": None,
@@ -86,55 +86,45 @@ def probe(model, halves):
 
 
 def generated(model, halves, seed, epochs, codes="frozen"):
-    """Scores of what a prior over the model's codes draws, and six of its series of seed 0."""
+    """Scores of what a prior over the model's codes draws, and its loss."""
     X, y = halves.train
     model.fit_prior(X, y, epochs=epochs, lr=3e-3, dim=32, n_layers=2, codes=codes)
     history = [record["loss"] for record in model.prior_history_]
     drawn = model.generate(max(SAMPLES, len(halves.test[0])))
     out = generation.compare(drawn, model.generate(len(y), y), halves, seed)
-    out |= {"loss half way": history[len(history) // 2], "loss": history[-1]}
-    return out | ({"drawn": drawn[:6, :, 0].round(3)} if seed == 0 else {})
+    return out | {"loss half way": history[len(history) // 2], "loss": history[-1]}
 
 
 def run(args, halves, study, options, seed):
     """One record."""
     HALVES[halves.name] = halves
     if options is None:
-        X, _ = halves.train
-        six = {"drawn": X[np.linspace(0, len(X) - 1, 6).astype(int), :, 0]} if seed == 0 else {}
-        return generation.compare(X, X, halves, seed) | six
+        return generation.compare(halves.train[0], halves.train[0], halves, seed)
     settings = {"epochs": args.epochs, **(BARLOW if study == "prior" else options)}
     model = stage_one(halves.name, seed, tuple(settings.items()))
     if study == "prior":
         return generated(model, halves, seed, args.epochs, **options)
-    with_prior = study == "augmentation" and settings["epochs"]
-    return probe(model, halves) | (
-        generated(model, halves, seed, args.epochs) if with_prior else {}
-    )
+    found = probe(model, halves)
+    if study == "augmentation" and settings["epochs"]:
+        found |= generated(model, halves, seed, args.epochs)
+    return found
 
 
-def draw(box, figure, axes):
-    """Left: what the weight of Barlow Twins does; right: series of the first data set, seed 0."""
-    for data, row in summary(box.runs, ("MSE", "5NN")).items():
+def draw(runs, figure, axis):
+    """What the weight of Barlow Twins does to the reconstruction and to the probe."""
+    for data, row in summary(runs, ("MSE", "5NN")).items():
         at = {w: row[f"weights: {v}"] for w, v in BY_WEIGHT.items() if f"weights: {v}" in row}
         for metric, style in ("MSE", "o-"), ("5NN", "s--"):
             values = [cells[metric]["mean"] for cells in at.values()]
-            axes[0].plot([w or 0.01 for w in at], values, style, label=f"{metric}, {data}")
-    axes[0].set(xscale="log", xlabel="weight of Barlow Twins (0 stands at .01)", ylim=(0, None))
-    axes[0].legend()
-    drawn = {(r["data"], r["variant"]): np.array(r["drawn"]) for r in box.runs if "drawn" in r}
-    for k, name in enumerate(SHOWN):
-        series = drawn.get((box.runs[0]["data"], f"augmentation: {name}"), np.empty((0, 2)))
-        for j, y in enumerate(series):
-            y = 0.3 * (y - y.mean()) / max(y.std(), 1e-6) / 2 - k
-            axes[1].plot(np.linspace(j, j + 0.9, len(y)), y, lw=0.9, color="black")
-    axes[1].set(yticks=[-k for k in range(len(SHOWN))], yticklabels=SHOWN, xticks=[])
+            axis.plot([w or 0.01 for w in at], values, style, label=f"{metric}, {data}")
+    axis.set(xscale="log", xlabel="weight of Barlow Twins (0 stands at .01)", ylim=(0, None))
+    axis.legend()
 
 
 def main(argv=None):
     modules = ("common", "nc_vqvae", "second_view", "maskgit")
-    args, box = generation.conduct("nc_vqvae", __doc__, argv, STUDIES, run, modules, DATA, 40)
-    store.picture(args, functools.partial(draw, box), ncols=2, height=4)
+    args, runs = generation.conduct("nc_vqvae", __doc__, argv, STUDIES, run, modules, DATA, 40)
+    picture(args, functools.partial(draw, runs), height=4)
 
 
 if __name__ == "__main__":

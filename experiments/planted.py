@@ -21,27 +21,26 @@ import store
 import study
 import tables
 
-SETS = {
-    "b1": {"noise": 0.3, "amplitude": 1.0, "distractor": "burst"},
-    "s1": {"noise": 0.3, "amplitude": 1.0, "distractor": "wave"},
-    "d5": {"noise": 0.5, "amplitude": 1.5, "D": 8},
-    "noise": {"noise": 0.95, "amplitude": 1.5},
+from emtc import EMTC
+
+SETS = {  # standard deviation of the noise, amplitude of the waves, variates, what distracts
+    "b1": (0.3, 1.0, 4, "burst"),
+    "s1": (0.3, 1.0, 4, "wave"),
+    "d5": (0.5, 1.5, 8, None),
+    "noise": (0.95, 1.5, 4, None),
 }
-CLASSES, BATCH = 4, 32
+CLASSES, SHARE = 4, 0.15
 ROWS = {
     "evolving": {},
     "untrained": study.UNTRAINED,
     "no mask": study.NO_MASK,
     "frozen": study.FROZEN,
-    "random": study.same_share("random"),
-    "variance 0.3": {"mask": "variance", "keep": 0.3},
-    "true mask": {"mask": "truth"},
+    "random": study.static("random"),
+    "variance 0.3": study.static("variance", 0.3),
+    "true mask": lambda dataset, seed, control: {"mask": dataset.truth},
 }
 MEASURES = ("ACC", "NMI", "AUC", "precision", "recall", "lost", "kept")
 Planted = namedtuple("Planted", "X y classes name truth")
-
-
-# ---------------------------------------------------------------- the generator
 
 
 def wave(length, rng):
@@ -61,14 +60,13 @@ def free_place(length, taken, rng, tries=50):
     return None
 
 
-def planted(name, seed, N=120, T=100, D=4, share=0.15, informative=2, **other):
-    """A Planted data set: X (N, T, D) float32, y (N,) int64, truth (N, T, D) bool; other: see SETS.
+def planted(name, seed, N=120, T=100):
+    """A Planted data set: X (N, T, D) float32, y (N,) int64, truth (N, T, D) bool; name: of SETS.
 
     Every seed draws other class waves, places and noise.
     """
-    options = {**SETS[name], **other}
-    noise, amplitude, kind = options["noise"], options["amplitude"], options.get("distractor")
-    D, length, rng = options.get("D", D), round(share * T), np.random.default_rng(seed)
+    noise, amplitude, D, kind = SETS[name]
+    length, informative, rng = round(SHARE * T), 2, np.random.default_rng(seed)
     waves = [[amplitude * wave(length, rng) for _ in range(informative)] for _ in range(CLASSES)]
     X, truth = rng.normal(scale=noise, size=(N, T, D)), np.zeros((N, T, D), dtype=bool)
     y = rng.permutation(np.arange(N) % CLASSES)
@@ -84,9 +82,6 @@ def planted(name, seed, N=120, T=100, D=4, share=0.15, informative=2, **other):
                 loud = rng.uniform(0.5, 1) * rng.normal(size=n) if kind == "burst" else wave(n, rng)
                 X[i, place, d] += loud
     return Planted(X.astype(np.float32), y.astype(np.int64), list("abcd"), name, truth)
-
-
-# ---------------------------------------------------------------- what is measured
 
 
 def auc(importance, truth):
@@ -106,64 +101,34 @@ def against_truth(mask, truth):
     return {"precision": precision, "recall": recall, "lost": float((~mask)[truth].mean())}
 
 
-def run(args, dataset, row, seed, reference=None, watch=None):
-    """One record; reference: the evolving mask's, for a row at the same share."""
-    options = rows(args)[row]
-    options = options(reference) if callable(options) else options
-    options = {"batch_size": BATCH, "epochs": args.epochs, **options}
-    if options.get("mask") == "truth":
-        options["mask"] = dataset.truth
-    model, record = store.fitted(dataset, seed, watch, **options)
+def fit(args, dataset, seed, **options):
+    """One record: what `store.fitted` tells, and what only the truth can tell."""
+    model, record = store.fitted(dataset, seed, **{"epochs": args.epochs, **options})
     learned = np.ptp(model.importance_) > 0  # constant where no importance network is asked
     record["AUC"] = auc(model.importance_, dataset.truth) if learned else None
     return {**record, **against_truth(model.mask_, dataset.truth)}
 
 
-def rows(args):
-    """{row: options of EMTC}, with the thresholds of --epsilon."""
-    return {**ROWS, **study.epsilons("evolving", args.epsilon)}
-
-
-def fill(args):
-    """A Store with a record for each data set, row and seed; each seed draws its own data."""
-    box = store.Store(args, **{**store.settings(args), "batch_size": BATCH})
-    for seed in args.seeds:
-        one = Namespace(**{**vars(args), "seeds": [seed]})
-
-        def draw(name, args, split, seed=seed):
-            return planted(name, seed)
-
-        def train(dataset, row, seed):
-            reference = box.get(dataset.name, "evolving", seed, store.content_hash(dataset))
-            return run(args, dataset, row, seed, reference)
-
-        store.sweep(box, one, ["evolving"], train, load=draw)
-        store.sweep(box, one, list(rows(args)), train, load=draw)
-    return box
-
-
-# ---------------------------------------------------------------- the picture
-
-
-def follow(args, name, seed):
+def follow(args, name):
     """{"series", "truth" (T,), "importance", "masked" (epochs, T)} of a series' first variate.
 
-    Of all series the one of whose first variate most is masked over the epochs.
+    Of all series, by the first seed, the one of whose first variate most is masked over the epochs.
     """
-    dataset, seen = planted(name, seed), {"importance": [], "masked": []}
+    seed, seen = args.seeds[0], {"importance": [], "masked": []}
+    data = planted(name, seed)
 
     def watch(model, record):
         seen["importance"].append(model.importance_[:, :, 0])
         seen["masked"].append(~model.mask_[:, :, 0])
 
-    run(args, dataset, "evolving", seed, watch=watch)
+    EMTC(CLASSES, seed=seed, epochs=args.epochs).fit(data.X, on_epoch=watch)
     seen = {k: np.array(v) for k, v in seen.items()}  # (epochs, N, T)
     i = int(seen["masked"].sum((0, 2)).argmax())
-    seen = {k: v[:, i] for k, v in seen.items()}
-    return {"series": dataset.X[i, :, 0], "truth": dataset.truth[i, :, 0], **seen}
+    followed = {k: v[:, i] for k, v in seen.items()}
+    return {"series": data.X[i, :, 0], "truth": data.truth[i, :, 0], **followed}
 
 
-def draw(figure, axes, followed):
+def draw(axes, followed):
     """A column a data set: the series with its true window, importance and mask over the epochs."""
     for column, (name, one) in zip(axes.T, followed.items()):
         T, (first, *_, last) = len(one["series"]), np.flatnonzero(one["truth"])
@@ -182,29 +147,21 @@ def draw(figure, axes, followed):
 
 
 def main(argv=None):
-    """Train, print, save, draw the first seed; returns 0."""
+    """Train, print, save, draw the first seed."""
     epsilon = {"nargs": "+", "type": float, "default": [], "help": "rows at these thresholds"}
     more = {"--epsilon": epsilon}
-    args = store.arguments("planted", __doc__, argv, seeds=range(5), quick_epochs=6, options=more)
+    args = store.arguments("planted", __doc__, argv, seeds=range(5), options=more)
     args.data = [n for n in args.data if n in SETS] or (["b1"] if args.quick else list(SETS))
-    box = fill(args)
-    table = tables.summary(box.runs, MEASURES)
-    text = tables.show(table, ("ACC", "NMI", "AUC"))
-    for name, row in table.items():
-        cells = [[r, *(tables.cell(c.get(m)) for m in MEASURES)] for r, c in row.items()]
-        text.append(tables.print_table([name, *MEASURES], cells))
-    paired = {m: tables.paired(box.runs, "evolving", m) for m in ("ACC", "NMI")}
-    text.append(study.differences(paired, "minus evolving"))
-    box.finish(table=table, average=tables.average(table), paired=paired, text=text)
-    followed = {
-        name: follow(args, name, args.seeds[0])
-        for name in args.data
-        if args.epochs and name != "noise"
-    }
+    rows = {**ROWS, **study.epsilons("evolving", args.epsilon)}
+    box = store.Store(args)
+    for seed in args.seeds:  # each draws its own data
+        one = Namespace(**{**vars(args), "seeds": [seed]})
+        study.fill(box, one, rows, fit, lambda name, one: planted(name, one.seeds[0]))
+    study.finish(box, "evolving", MEASURES)
+    followed = {name: follow(args, name) for name in args.data if args.epochs and name != "noise"}
     if followed:
         shape = {"nrows": 3, "ncols": len(followed), "squeeze": False, "height": 6.5}
-        tables.picture(args, lambda figure, axes: draw(figure, axes, followed), **shape)
-    return 0
+        tables.picture(args, lambda figure, axes: draw(axes, followed), **shape)
 
 
 if __name__ == "__main__":

@@ -7,16 +7,16 @@ convergence  do the losses fall (the paper's Fig. 4), when do the labels settle?
 stability    how far do epochs and seeds agree, and does that foretell ACC? Without true labels.
 protocol     the last epoch, the epoch with the best ACC by the true labels (how the paper and its
              code read theirs), the best of 201 random labelings, and the paper's number
-redundant    are the values that the mask hides near the mean, as "steady-state records" would be?
 """
 
-import json
 import sys
 
 import numpy as np
 import store
 import tables
 from table2 import LUCK, ORACLE, PAPER
+
+from support.report import agreement
 
 TERMS = {
     "total": "total loss, Eq. (13)",
@@ -45,9 +45,6 @@ def plot(axis, own, name, title):
     axis.set(title=title, xscale="log", xlabel="epoch")
 
 
-# -------- the readings: (own runs by data set, table) -> facts, headers, rows, draw, shape
-
-
 def convergence(own, cells):
     """First and last value of each term, and how often the total rose."""
     facts = {}
@@ -71,21 +68,19 @@ def convergence(own, cells):
 
 
 def stability(own, cells):
-    """ARI between epochs and between seeds, and the correlation of the latter with ACC."""
+    """ARI between seeds and its correlation with ACC; how many labels still change, till when."""
     facts = {}
     for data, runs in own.items():
-        steps = [a for r in runs for a in r["curves"]["step_ari"][-5:] if a is not None]
         facts[data] = {
-            "agreement": store.agreement([r["labels"] for r in runs]),
-            "step_ari": float(np.mean(steps)) if steps else None,
+            "agreement": agreement([r["labels"] for r in runs]),
             "label_change": float(np.mean([r["label_change"] for r in runs])),
             "ACC": float(np.mean([r["ACC"] for r in runs])),
             "settled_at": [settled(r["curves"]["label_change"]) for r in runs],
         }
-    names = ("agreement", "step_ari", "label_change", "ACC")
-    rows = [[d, *map(number, (f[n] for n in names)), f["settled_at"]] for d, f in facts.items()]
+    rows = [[d, *(number(f[n]) for n in ("agreement", "label_change", "ACC")), f["settled_at"]]
+            for d, f in facts.items()]  # fmt: skip
     r = facts["correlation"] = foretells(list(facts.values()))
-    rows.append(["agreement and ACC", f"r = {r['r']:.2f}" if r else "-", *[""] * 4])
+    rows.append(["agreement and ACC", f"r = {r['r']:.2f}" if r else "-", "", "", ""])
 
     def draw(figure, axes):
         plot(axes[0], own, "label_change", "Share of labels changed in an epoch")
@@ -95,7 +90,7 @@ def stability(own, cells):
         axes[1].set(title=title, xlim=(0, 1.03), ylim=(0, 1.03))
         tables.legend(figure, axes[0])
 
-    heads = ["data", "seeds agree (ARI)", "with the epoch before", "changing", "ACC", "settled at"]
+    heads = ["data", "seeds agree (ARI)", "labels changing", "ACC", "settled at"]
     return facts, heads, rows, draw, {"ncols": 2, "height": 4.2}
 
 
@@ -115,28 +110,20 @@ def foretells(facts):
 
 def protocol(own, cells):
     """What picking the epoch by the labels adds, the luck floor, the paper's number."""
-    looks = {
-        d: {k: cells[d][k] for k in ("EMTC", ORACLE, LUCK, PAPER) if k in cells[d]} for d in own
-    }
+    shown = ("EMTC", ORACLE, LUCK, PAPER)
+    looks = {data: {k: cells[data][k] for k in shown if k in cells[data]} for data in own}
     facts, rows = {}, []
     for data, row in looks.items():
-        last, best, luck, paper = (
-            row.get(k, {"ACC": {"mean": np.nan}})["ACC"]["mean"]
-            for k in ("EMTC", ORACLE, LUCK, PAPER)
-        )
-        facts[data] = {
-            "selection": best - last,
-            "above_luck": last - luck,
-            "paper_above_luck": paper - luck,
-        }
+        last, best, luck, paper = (row[k]["ACC"]["mean"] if k in row else np.nan for k in shown)
+        gains = {"selection": best - last, "above_luck": last - luck}
+        facts[data] = {**gains, "paper_above_luck": paper - luck}
         at = [f"{r['oracle']['epoch']} of {r['epochs']}" for r in own[data]]
         gains = [f"{v:+.3f}" if np.isfinite(v) else "-" for v in facts[data].values()]
         rows.append([data, *gains, ", ".join(at)])
     facts["mean"] = {"selection": np.mean([f["selection"] for f in facts.values()])}
 
     def draw(figure, axis):
-        for y, row in enumerate(looks.values()):
-            axis.barh(y, row[LUCK]["ACC"]["mean"], height=0.86, color="#e8e8e8", zorder=0)
+        tables.bars(axis, looks, LUCK)
         tables.dots(axis, looks, "ACC", hollow=(ORACLE, PAPER))
         axis.set(xlim=(0, 1.02), title="Hollow: epoch picked by the true labels; grey: luck floor")
         tables.legend(figure, axis)
@@ -145,44 +132,24 @@ def protocol(own, cells):
     return facts, heads, rows, draw, {"height": 1.8 + 0.55 * len(looks)}
 
 
-def redundant(own, cells):
-    """Distance from the mean, in standard deviations, of what the last mask keeps and hides."""
-    names = ("kept", "abs_z_kept", "abs_z_masked")
-    table = tables.summary([r for runs in own.values() for r in runs], names)
-    facts = {data: row["EMTC"] for data, row in table.items()}
-
-    def draw(figure, axis):
-        tables.dots(
-            axis,
-            {d: {n[6:]: {"|z|": f[n]} for n in names[1:] if n in f} for d, f in facts.items()},
-            "|z|",
-        )
-        tables.legend(figure, axis)
-
-    rows = [[d, *(tables.cell(f.get(n)) for n in names)] for d, f in facts.items()]
-    heads = ["data", "share kept", "|z| kept", "|z| masked"]
-    return facts, heads, rows, draw, {"height": 1.8 + 0.4 * len(facts)}
-
-
 def number(value):
     """The number as text, a dash for None."""
     return "-" if value is None else f"{value:.3f}"
 
 
-READINGS = {f.__name__: f for f in (convergence, stability, protocol, redundant)}
+READINGS = {f.__name__: f for f in (convergence, stability, protocol)}
 
 
 def main(argv=None):
-    """Read results/table2.json; print, save, draw each reading asked for. Returns 0."""
+    """Read results/table2.json; print, save, draw each reading asked for."""
     which = {"nargs": "*", "choices": [*READINGS, []], "default": [], "help": "default: all"}
     args = store.arguments("readings", __doc__, argv, options={"readings": which})
     source = args.out / "table2.json"
-    saved = json.loads(source.read_text(encoding="utf-8")) if source.exists() else {}
+    saved = tables.read_json(source)
     runs = [r for r in saved.get("runs", []) if r["variant"] == "EMTC" and r["epochs"]]
     if not runs or "table" not in saved:
         raise store.UserError(f"{source} has no finished runs: run experiments/table2.py first")
-    names = sorted({r["data"] for r in runs}, key=store.cost)
-    own = {d: [r for r in runs if r["data"] == d] for d in names}
+    own = {d: [r for r in runs if r["data"] == d] for d in dict.fromkeys(r["data"] for r in runs)}
     for name in args.readings or READINGS:
         facts, heads, rows, draw, shape = READINGS[name](own, saved["table"])
         text = tables.print_table(heads, rows, f"{name}: {READINGS[name].__doc__}")
@@ -191,7 +158,6 @@ def main(argv=None):
         store.write_json(args.out / f"{name}.json", content)
         args.name = name
         tables.picture(args, draw, **{"height": 6.0, **shape})
-    return 0
 
 
 if __name__ == "__main__":

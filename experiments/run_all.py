@@ -11,7 +11,6 @@ average/evolving/ACC/mean-->` (in one line) is a number of results/study_masking
 between `<!--table table2 0-->` and `<!--/table-->` is the first table that table2.py printed.
 """
 
-import json
 import re
 import subprocess
 import sys
@@ -23,8 +22,9 @@ import study
 import tables
 
 HERE = Path(__file__).resolve().parent
-SCRIPTS = ("table2", "readings", "significance", "planted", "gains", "visualize")
-SCRIPTS = (*SCRIPTS, *(f"study {name}" for name in study.STUDIES))
+STUDIES = tuple(f"study {name}" for name in study.STUDIES)
+SCRIPTS = ("planted", "gains", *STUDIES, "table2", "readings", "significance", "visualize",
+           "related", "nc_vqvae")  # fmt: skip
 NUMBER = re.compile(r"([-+]?\d*\.?\d+)(\s*%?)<!--=(\S+) (.+?)-->")
 TABLE = re.compile(r"(<!--table (\S+) (\d+)-->\n)(.*?)(<!--/table-->)", re.DOTALL)
 
@@ -46,20 +46,13 @@ def run_all(folder, options, scripts=SCRIPTS):
 
 def seconds_of(folder):
     """{file: seconds of its stored runs}, of what was run and not taken from another study."""
-    read = {
-        p.stem: json.loads(p.read_text(encoding="utf-8")) for p in sorted(folder.glob("*.json"))
-    }
-    return {
-        name: sum(r["seconds"] for r in c["runs"]) for name, c in read.items() if "modules" in c
-    }
-
-
-# ---------------------------------------------------------------- numbers in texts
+    read = {path.stem: tables.read_json(path) for path in sorted(folder.glob("*.json"))}
+    return {n: sum(r["seconds"] for r in c["runs"]) for n, c in read.items() if "modules" in c}
 
 
 def value(folder, name, path):
     """The number at path "average/evolving/ACC/mean" of folder/<name>.json."""
-    at = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+    at = tables.read_json(folder / f"{name}.json")
     for key in path.split("/"):
         at = at[int(key)] if isinstance(at, list) else at[key]
     return float(at)
@@ -83,8 +76,7 @@ def filled(text, folder):
 
     def table(found):
         start, name, k, _, end = found.groups()
-        content = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
-        return f"{start}{content['text'][int(k)]}\n{end}"
+        return f"{start}{tables.read_json(folder / f'{name}.json')['text'][int(k)]}\n{end}"
 
     return TABLE.sub(table, NUMBER.sub(number, text))
 
@@ -94,21 +86,16 @@ def texts(root):
     return [p for p in sorted(root.rglob("*.md")) if "/." not in f"/{p.relative_to(root)}"]
 
 
-# ---------------------------------------------------------------- the check
-
-
 def outdated(root):
     """One line for each record, figure and text under root that is older than what made it."""
     lines, folder = [], root / "results"
     for path in sorted(folder.glob("*.json")):
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = tables.read_json(path)
         if "modules" in content:  # written by Store
             now = store.code_hash(*content["modules"])
-            old = sum(r["code"] != now for r in content["runs"])
+            old, n = sum(r["code"] != now for r in content["runs"]), len(content["runs"])
             if old:
-                lines.append(
-                    f"{path.name}: {old} of {len(content['runs'])} records were made by other code"
-                )
+                lines.append(f"{path.name}: {old} of {n} records were made by other code")
         source = content.get("read_from")
         if source and tables.file_hash(folder / source) != content["read_hash"]:
             lines.append(f"{path.name}: {source} has changed since")

@@ -8,7 +8,6 @@ paper's headline claims against its Table 2.
 Method: Demsar 2006 (JMLR 7), Sections 3.2.2 and 3.2.4. Nothing is trained.
 """
 
-import json
 import math
 import statistics
 import sys
@@ -22,16 +21,11 @@ from table2 import UNTRAINED
 NOT_A_METHOD = ("oracle", "luck", "paper", "frozen")  # rows that read labels or are not ours
 
 
-# ---------------------------------------------------------------- the test
-
-
 def average_ranks(values):
     """Ranks (n, k) of n data sets, k methods: 1 = highest in its row, ties share their mean."""
     values = np.asarray(values, dtype=float)
-    above = (values[:, None, :] > values[:, :, None]).sum(-1)  # (n, k): how many are better
-    same = (values[:, None, :] == values[:, :, None]).sum(
-        -1
-    )  # (n, k): how many are equal, itself included
+    other, own = values[:, None, :], values[:, :, None]
+    above, same = (other > own).sum(-1), (other == own).sum(-1)  # (n, k); itself is the same
     return above + (same + 1) / 2
 
 
@@ -42,10 +36,7 @@ def friedman(ranks):
     gaps = float(((ranks.mean(0) - (k + 1) / 2) ** 2).sum())
     chi2 = 0.0 if spread == 0 else (k - 1) * n * n * gaps / spread
     half = torch.tensor([(k - 1) / 2, chi2 / 2], dtype=torch.float64)
-    return {
-        "chi2": chi2,
-        "p": torch.special.gammaincc(*half).item(),
-    }  # the tail of chi2, k - 1 degrees
+    return {"chi2": chi2, "p": torch.special.gammaincc(*half).item()}  # with k - 1 degrees
 
 
 def critical_difference(k, n, alpha=0.05):
@@ -63,8 +54,7 @@ def compare(means, control):
     values = np.array([[row[m] for m in methods] for row in means.values()])  # (n, k)
     ranks = average_ranks(values)
     n, k = ranks.shape
-    average = sorted(zip(methods, ranks.mean(0).tolist()), key=lambda item: item[1])
-    average = dict(average)
+    average = dict(sorted(zip(methods, ranks.mean(0).tolist()), key=lambda item: item[1]))
     cd = {str(c): critical_difference(k, n, a) for c, a in ((95, 0.05), (99, 0.01))}
     gap = {m: average[m] - average[control] for m in methods if m != control}
     better = {d: [m for m in methods if row[m] > row[control]] for d, row in means.items()}
@@ -75,15 +65,11 @@ def compare(means, control):
             "beaten_on": {d: m for d, m in better.items() if m}}  # fmt: skip
 
 
-# ---------------------------------------------------------------- the paper's claims
-
-
 def published_means(published, metric):
     """{data: {method: mean}} of the paper's Table 2."""
-    return {
-        data: {m: row[metric][m][0] for m in published["table2"]["methods"]}
-        for data, row in published["table2"]["results"].items()
-    }
+    table = published["table2"]
+    return {data: {m: row[metric][m][0] for m in table["methods"]}
+            for data, row in table["results"].items()}  # fmt: skip
 
 
 def readings(means, control="EMTC"):
@@ -101,16 +87,13 @@ def readings(means, control="EMTC"):
 
 
 def check_claims(published):
-    """One dict a headline claim: its readings in Table 2, the nearest, does one give the number."""
-    out = []
+    """{metric: {"claimed": percent, reading: percent}}; no reading of a metric not in Table 2."""
+    table, out = published["table2"]["results"].values(), {}
     for metric, claim in published["claims"].items():
-        entry = {"metric": metric, **claim, "readings": {}, "nearest": None, "borne_out": None}
-        if all(metric in row for row in published["table2"]["results"].values()):
-            found = entry["readings"] = readings(published_means(published, metric))
-            near = entry["nearest"] = min(found, key=lambda r: abs(found[r] - claim["percent"]))
-            # printed with two decimals of inputs with four: a true match differs by rounding only
-            entry["borne_out"] = bool(abs(found[near] - claim["percent"]) < 0.01)
-        out.append(entry)
+        found = (
+            readings(published_means(published, metric)) if all(metric in r for r in table) else {}
+        )
+        out[metric] = {"claimed": claim["percent"], **found}
     return out
 
 
@@ -120,12 +103,9 @@ def collapsed(published):
     All samples in one cluster have precision ACC and recall 1 on the largest class; F1 reaches this
     value only if the classes without a cluster are left out of the mean.
     """
-    return [
-        [data, m]
-        for data, row in published["table2"]["results"].items()
-        for m in row["ACC"]
-        if abs(row["F1"][m][0] - 2 * row["ACC"][m][0] / (1 + row["ACC"][m][0])) < 1.5e-4
-    ]
+    acc, f1 = (published_means(published, metric) for metric in ("ACC", "F1"))
+    return [[data, m] for data, row in acc.items() for m, a in row.items()
+            if abs(f1[data][m] - 2 * a / (1 + a)) < 1.5e-4]  # fmt: skip
 
 
 def recount_f1(published):
@@ -136,25 +116,19 @@ def recount_f1(published):
     return means
 
 
-# ---------------------------------------------------------------- our own table
+def own(table):
+    """{metric: compare(...)} of our own table, {} where there is too little to rank.
 
-
-def own_means(table, metric):
-    """{data: {method: mean}} of our Table 2, of methods with this metric on every data set."""
-    methods = [m for m in tables.average(table) if metric in tables.average(table)[m]]
-    methods = [m for m in methods if not any(w in m for w in (UNTRAINED, *NOT_A_METHOD))]
-    return {data: {m: row[m][metric]["mean"] for m in methods} for data, row in table.items()}
-
-
-def own(path):
-    """{metric: compare(...)} of our own table, {} where there is none yet or too little to rank."""
-    table = json.loads(path.read_text(encoding="utf-8")).get("table", {}) if path.exists() else {}
-    means = {m: own_means(table, m) for m in ("ACC", "F1")}
-    means = {m: v for m, v in means.items() if len(v) > 1 and len(next(iter(v.values()))) > 1}
-    return {m: compare(v, "EMTC") for m, v in means.items() if "EMTC" in next(iter(v.values()))}
-
-
-# ---------------------------------------------------------------- output
+    Of the methods with this metric on every data set.
+    """
+    out = {}
+    for metric in ("ACC", "F1"):
+        methods = [m for m, cells in tables.average(table).items() if metric in cells
+                   and not any(word in m for word in (UNTRAINED, *NOT_A_METHOD))]  # fmt: skip
+        if len(table) > 1 and len(methods) > 1 and "EMTC" in methods:
+            means = {d: {m: row[m][metric]["mean"] for m in methods} for d, row in table.items()}
+            out[metric] = compare(means, "EMTC")
+    return out
 
 
 def report(source, results):
@@ -185,9 +159,8 @@ def draw(axes, groups):
             ranks, start = r["average_rank"], r["average_rank"][r["control"]]
             for percent, colour in (("99", "#e6e6e6"), ("95", "#c4c4c4")):
                 end = start + r["critical_difference"][percent]
-                axis.axvspan(
-                    start, end, color=colour, lw=0, label=f"not significant at {percent} %"
-                )
+                label = f"not significant at {percent} %"
+                axis.axvspan(start, end, color=colour, lw=0, label=label)
             axis.barh(list(ranks), list(ranks.values()), height=0.15, color=tables.COLOURS[0])
             axis.plot(list(ranks.values()), list(ranks), "o", color=tables.COLOURS[1])
             title = f"{source}, {metric}, {r['n_data']} data sets"
@@ -197,20 +170,20 @@ def draw(axes, groups):
 
 
 def main(argv=None):
-    """Print and save everything; returns 0."""
+    """Print and save everything."""
     args = store.arguments("significance", __doc__, argv)
     source, paper = args.out / "table2.json", store.PAPER
     ranked = {m: compare(published_means(paper, m), "EMTC") for m in ("ACC", "F1")}
-    groups = {"Published Table 2": ranked, "Ours": own(source)}
-    claims, recount = check_claims(paper), compare(recount_f1(paper), "EMTC")
+    groups = {"Published Table 2": ranked, "Ours": own(tables.read_json(source).get("table", {}))}
     shown = {name: results for name, results in groups.items() if results}
     text = [report(name, results) for name, results in shown.items()]
     if not groups["Ours"]:
         print(f"\nOurs: nothing to rank yet; run experiments/table2.py first ({source})")
-    said = {True: "yes", False: "no", None: "cannot be checked"}
-    rows = [[f"{c['percent']} % {c['metric']}", said[c["borne_out"]], c["nearest"] or "-",
-             round(c["readings"].get(c["nearest"], np.nan), 2)] for c in claims]  # fmt: skip
-    text.append(tables.print_table(["headline claim", "in Table 2", "nearest reading", "%"], rows))
+    claims = check_claims(paper)
+    rows = [[name, *(f"{c[name]:.2f}" if name in c else "-" for c in claims.values())]
+            for name in dict.fromkeys(n for c in claims.values() for n in c)]  # fmt: skip
+    text.append(tables.print_table(["headline claims, %, and what Table 2 gives", *claims], rows))
+    recount = compare(recount_f1(paper), "EMTC")
     cells, ranks = collapsed(paper), [r["average_rank"]["EMTC"] for r in (ranked["F1"], recount)]
     print(f"\n{len(cells)} cells of Table 2 have F1 = 2 ACC / (1 + ACC), one cluster scored on one "
           f"class: {', '.join(' '.join(c) for c in cells)}.\nWith missing classes counted as 0, "
@@ -223,7 +196,6 @@ def main(argv=None):
     store.write_json(args.out / "significance.json", content)
     shape = {"height": 4 * len(shown), "nrows": len(shown), "ncols": 2, "squeeze": False}
     tables.picture(args, lambda figure, axes: draw(axes, shown), **shape)
-    return 0
 
 
 if __name__ == "__main__":

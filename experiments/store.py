@@ -2,11 +2,11 @@
 
 A script reads like this:
 
-    args = store.arguments("views", __doc__, argv)           # --data --seeds --quick --jobs ...
-    box = store.Store(args, **store.settings(args))          # results/views.json, resumed
-    store.sweep(box, args, VARIANTS, run)                    # run(dataset, variant, seed) -> dict
-    box.finish(table=store.summary(box.runs))                # mean and std, saved
-    store.print_table(...); store.picture(args, draw)        # figures/views.png
+    args = store.arguments("views", __doc__, argv)  # --data --seeds --quick --jobs ...
+    box = store.Store(args)                         # results/views.json, resumed
+    store.sweep(box, args, VARIANTS, run)           # run(dataset, variant, seed) -> dict
+    box.finish(table=tables.summary(box.runs))      # mean and std, saved
+    tables.picture(args, draw)                      # figures/views.png
 
 X is (N, T, D) float32, NaN = missing; std is the population's (ddof = 0), 0 for one seed.
 """
@@ -16,7 +16,6 @@ import ast
 import functools
 import hashlib
 import inspect
-import itertools
 import json
 import math
 import multiprocessing
@@ -33,45 +32,35 @@ ROOT = Path(__file__).resolve().parent.parent
 if sys.path[0] != str(ROOT):  # first, since experiments/related.py would hide the package related
     sys.path.insert(0, str(ROOT))
 
-from tables import METRICS, picture, print_table, summary  # noqa: E402, F401
+from tables import METRICS, UserError, read_json  # noqa: E402  (these need the line above)
 
-import uea_loader  # noqa: E402  (these need the line above)
+import uea_loader  # noqa: E402
 from emtc import EMTC, z_scored  # noqa: E402
-from metrics import ari, scores  # noqa: E402
+from metrics import scores  # noqa: E402
 from support.files import data_hash, write  # noqa: E402
 
 CODE = ("emtc", "kmeans", "metrics")  # the modules that make a run of EMTC
 DATA_DIRS = (ROOT / "data", ROOT.parent / "shared" / "data")
-STUDY = ("BasicMotions", "RacketSports", "NATOPS", "ERing", "Libras", "JapaneseVowels")
-CHEAP_FIRST = (*STUDY, "FingerMovements", "Epilepsy", "ArticularyWordRecognition",
-               "UWaveGestureLibrary", "StandWalkJump", "HandMovementDirection", "Cricket",
-               "SelfRegulationSCP1")  # fmt: skip
-PAPER = json.loads((ROOT / "support" / "paper.json").read_text(encoding="utf-8"))  # its tables
-
-
-class UserError(ValueError):
-    """A mistake of the caller: its message is printed as one line, without a traceback."""
+PAPER = read_json(ROOT / "support" / "paper.json")  # its tables
 
 
 # ---------------------------------------------------------------- options
 
 
-def arguments(
-    name, doc, argv=None, *, seeds=(0, 1, 2), epochs=None, quick_epochs=10, data=None, options=None
-):
+def arguments(name, doc, argv, *, seeds=(0, 1, 2), epochs=None, quick=5, data=None, options=None):
     """Parse the options that all scripts share; `options` adds {"--flag": add_argument keywords}.
 
     `data` is the default of a full run, as far as found (None: every data set found); --quick takes
-    BasicMotions and writes to results/quick. epochs: None for EMTC's own default.
+    BasicMotions, `quick` epochs, and writes to results/quick. epochs: None for EMTC's own default.
     """
-    doc = (doc or name).strip().split("\n\n")[0]
     epochs = defaults()["epochs"] if epochs is None else epochs
-    parser = argparse.ArgumentParser(prog=f"experiments/{name}.py", description=doc)
+    about = {"prog": f"experiments/{name}.py", "description": doc.strip().split("\n\n")[0]}
+    parser = argparse.ArgumentParser(**about)
     add = parser.add_argument
     add("--data", nargs="+", metavar="NAME", help="data sets; NAME:train is the train split "
         f"(default: {' '.join(data or ['all'])}, with --quick BasicMotions)")  # fmt: skip
     add("--seeds", nargs="+", type=int, metavar="N", help=f"default: {' '.join(map(str, seeds))}")
-    add("--epochs", type=int, metavar="N", help=f"default: {epochs}, with --quick {quick_epochs}")
+    add("--epochs", type=int, metavar="N", help=f"default: {epochs}, with --quick {quick}")
     add("--quick", action="store_true", help="a first look, kept apart in results/quick")
     add("--fresh", action="store_true", help="start over; the old file is kept as <name>.json.old")
     add("--jobs", type=int, default=1, metavar="N", help="runs at a time, one thread each")
@@ -82,21 +71,17 @@ def arguments(
     for flag, keywords in (options or {}).items():
         add(flag, **keywords)
     args = parser.parse_args(argv)
-    args.name = name
-    here = found(args.data_dir)
-    full = [n for n in data or () if n.partition(":")[0] in here] or sorted(here, key=cost)
+    args.name, here, sub = name, found(args.data_dir), "quick" if args.quick else ""
+    full = [n for n in data or () if n.partition(":")[0] in here] or here
     args.data = list(dict.fromkeys(args.data or (["BasicMotions"] if args.quick else full)))
     args.seeds = list(dict.fromkeys(args.seeds or ([0] if args.quick else seeds)))
-    args.epochs = (quick_epochs if args.quick else epochs) if args.epochs is None else args.epochs
+    args.epochs = (quick if args.quick else epochs) if args.epochs is None else args.epochs
     if args.epochs < 0 or args.jobs < 1:
         parser.error(f"--epochs {args.epochs} --jobs {args.jobs}: give at least 0 and 1")
     if not args.data:
         parser.error(f"no data set in {', '.join(map(str, args.data_dir))}: give --data-dir")
-    sub = "quick" if args.quick else ""
-    args.out, args.figures = (
-        args.out or ROOT / "results" / sub,
-        args.figures or ROOT / "figures" / sub,
-    )
+    args.out = args.out or ROOT / "results" / sub
+    args.figures = args.figures or ROOT / "figures" / sub
     torch.set_num_threads(1)  # results do not depend on it, times do
     return args
 
@@ -106,11 +91,6 @@ def defaults():
     options = inspect.signature(EMTC).parameters.values()
     return {p.name: plain(p.default) for p in options
             if p.default is not p.empty and p.name not in ("seed", "device")}  # fmt: skip
-
-
-def settings(args):
-    """What shapes every record of a script that trains EMTC, for Store."""
-    return {**defaults(), "epochs": args.epochs}
 
 
 def run_main(main):
@@ -129,16 +109,11 @@ def run_main(main):
 
 
 def found(data_dirs=DATA_DIRS):
-    """Names of the data sets that lie in `data_dirs` with a test split, sorted."""
-    files = [
-        f for d in data_dirs for end in (".ts", ".arff") for f in Path(d).glob(f"*/*_TEST{end}")
-    ]
-    return sorted({f.parent.name for f in files if f.stem == f"{f.parent.name}_TEST"})
-
-
-def cost(name):
-    """Sort key: the data sets known to be cheap first, those not known last, by name."""
-    return CHEAP_FIRST.index(name) if name in CHEAP_FIRST else len(CHEAP_FIRST), name
+    """Names of the data sets that lie in `data_dirs` with a test split, the smallest first."""
+    files = [f for folder in data_dirs for f in Path(folder).glob("*/*_TEST.*")]
+    size = {f.parent.name: f.stat().st_size for f in files
+            if f.suffix in (".ts", ".arff") and f.stem == f"{f.parent.name}_TEST"}  # fmt: skip
+    return sorted(size, key=lambda name: (size[name], name))
 
 
 def load(name, args, split="test"):
@@ -171,74 +146,44 @@ def run(args, dataset, seed, **options):
            "code": code_hash(*CODE), "torch": torch.__version__}  # fmt: skip
     key = hashlib.sha256(json.dumps(plain(key), sort_keys=True).encode()).hexdigest()[:16]
     for path in sorted(args.out.glob("*.json")):
-        record = _records(path, path.stat().st_mtime_ns).get(key)
-        if record:
-            return {k: v for k, v in record.items() if k not in RECORD}
+        for record in read_json(path).get("runs", []):
+            if record.get("run") == key:
+                return {k: v for k, v in record.items() if k not in RECORD}
     return {**fitted(dataset, seed, **options)[1], "run": key}
 
 
-@functools.lru_cache(maxsize=64)
-def _records(path, mtime):
-    """{key of a run: its record} of one JSON, read again when the file has changed."""
-    try:
-        runs = json.loads(path.read_text(encoding="utf-8")).get("runs", [])
-        return {r["run"]: r for r in runs if "run" in r}
-    except (ValueError, TypeError, AttributeError, OSError):
-        return {}  # not a file of ours, or a broken one
-
-
-def fitted(dataset, seed, watch=None, **options):
-    """Fit EMTC, which sees no labels, and score it: (model, record); watch: a further on_epoch.
-
+def fitted(dataset, seed, **options):
+    """Fit EMTC, which sees no labels, and score it: (model, record).
 
     ACC, F1, NMI, ARI  of the last epoch, the only one that a user without labels can have
     oracle             {"epoch", ACC, ...} of the epoch with the best ACC: picked by the labels
     epochs, kept       epochs run; share of the observed entries that the last mask keeps
     label_change       share of labels that changed an epoch, mean over the last five
-    abs_z_kept, _masked  mean distance from the mean, in standard deviations, of these entries
     labels             (N,) ints; train_seconds, parameters
-    curves             {what history_ has, ACC, NMI, "step_ari" (ARI to the epoch before)}: one
-                       value an epoch, four digits
+    curves             {what history_ has, ACC, ...}: one value an epoch, four digits
     """
     if dataset.y is None:
         raise UserError(f"{dataset.name} has no labels: there is nothing to score")
-    start, rows, before = time.perf_counter(), [], []
+    start, rows = time.perf_counter(), []
 
     def on_epoch(model, record):
-        labels = np.array(model.labels_)
-        step = ari(before.pop(), labels) if before else None
-        rows.append({**record, **scores(dataset.y, labels), "step_ari": step})
-        before.append(labels)
-        if watch:
-            watch(model, record)
+        rows.append({**record, **scores(dataset.y, model.labels_)})
 
     try:
         model = EMTC(len(dataset.classes), seed=seed, **options).fit(dataset.X, on_epoch=on_epoch)
     except (ValueError, FloatingPointError) as error:
         raise UserError(f"{dataset.name}, seed {seed}: {error}") from error
     seconds, last = time.perf_counter() - start, scores(dataset.y, model.labels_)
-    names = ("total", "contra", "intra", "inter", "kept", "hidden", "epsilon", "label_change",
-             "ACC", "NMI", "step_ari")  # fmt: skip
-    epochs = [{"epoch": len(rows), **last}, *rows]
-    best = max(epochs, key=lambda row: row["ACC"])
-    z, seen = (v.numpy() for v in z_scored(dataset.X))  # (N, T, D)
-    groups = {"kept": seen & model.mask_, "masked": seen & ~model.mask_}
-    distance = {f"abs_z_{k}": float(np.abs(z[at]).mean()) for k, at in groups.items() if at.any()}
+    best = max([{"epoch": len(rows), **last}, *rows], key=lambda row: row["ACC"])
+    observed, names = z_scored(dataset.X)[1].numpy(), list(rows[0])[1:] if rows else []
     return model, {
         **last, "oracle": {m: best[m] for m in ("epoch", *METRICS)}, "epochs": len(rows),
-        "kept": float(groups["kept"].sum() / seen.sum()),
+        "kept": float(model.mask_[observed].mean()),
         "label_change": float(np.mean([r["label_change"] for r in rows[-5:]])) if rows else None,
         "parameters": sum(p.numel() for p in model.net_.parameters()), "train_seconds": seconds,
-        **distance, "labels": model.labels_,
-        "curves": {n: [r[n] if r[n] is None else float(f"{r[n]:.4g}") for r in rows]
-                   for n in names if rows and n in rows[0]},
+        "labels": model.labels_,
+        "curves": {n: [float(f"{r[n]:.4g}") for r in rows] for n in names},
     }  # fmt: skip
-
-
-def agreement(labelings):
-    """Mean pairwise ARI of labelings, each (N,); None for fewer than two. Needs no true labels."""
-    pairs = [ari(a, b) for a, b in itertools.combinations(labelings, 2)]
-    return float(np.mean(pairs)) if pairs else None
 
 
 # ---------------------------------------------------------------- results
@@ -262,18 +207,13 @@ def plain(value):
 
 
 def write_json(path, content):
-    """Write `content` (dict) whole or not at all; entries of its dicts and runs take a line."""
-    items = []
+    """Write `content` (dict) whole or not at all: a line an entry, and one a record of "runs"."""
+    dump, entries = functools.partial(json.dumps, allow_nan=False), []
     for key, value in plain(content).items():
-        text = json.dumps(value, allow_nan=False)
-        if value and isinstance(value, dict):
-            lines = [f"{json.dumps(k)}: {json.dumps(v, allow_nan=False)}" for k, v in value.items()]
-            text = "{\n  " + ",\n  ".join(lines) + "\n }"
-        elif value and key in ("runs", "text"):
-            text = "[\n  " + ",\n  ".join(json.dumps(v, allow_nan=False) for v in value) + "\n ]"
-        items.append(f" {json.dumps(key)}: {text}")
+        text = "[\n  " + ",\n  ".join(map(dump, value)) + "\n ]" if key == "runs" else dump(value)
+        entries.append(f" {dump(key)}: {text}")
     path.parent.mkdir(parents=True, exist_ok=True)
-    write(path, "{\n" + ",\n".join(items) + "\n}\n", lasting=False)
+    write(path, "{\n" + ",\n".join(entries) + "\n}\n", lasting=False)
 
 
 @functools.cache
@@ -287,13 +227,12 @@ def code_hash(*names):
         if isinstance(node, ast.AST):
             fields = [(k, bare(v)) for k, v in ast.iter_fields(node) if k != "kind"]
             return type(node).__name__, [(k, v) for k, v in fields if v not in (None, [])]
-        if isinstance(node, list):  # a docstring is an expression of its own
-            return [
-                bare(n)
-                for n in node
-                if type(getattr(n, "value", 0)) is not ast.Constant or type(n) is not ast.Expr
-            ]
+        if isinstance(node, list):
+            return [bare(n) for n in node if not docstring(n)]
         return node
+
+    def docstring(n):  # a constant as an expression of its own
+        return isinstance(n, ast.Expr) and isinstance(n.value, ast.Constant)
 
     files = [ROOT / f"{name}.py" for name in names]
     trees = [bare(ast.parse(f.read_text(encoding="utf-8"))) for f in files if f.exists()]
@@ -304,40 +243,27 @@ class Store:
     """results/<name>.json: one record a (data, variant, seed), saved after each, so that a stopped
     run goes on.
 
-    `settings` (epochs and whatever else shapes a record) and the versions of torch and numpy are
-    kept in "made_with"; a file made with others is refused, never mixed. A record made by other
-    code, or from other values of the same data set, is made anew.
+    `settings` (whatever shapes a record; by default the options of EMTC) and the versions of torch
+    and numpy are kept in "made_with"; a file made with others is refused, never mixed. A record
+    made by other code, or from other values of the same data set, is made anew.
     """
 
     def __init__(self, args, code=CODE, **settings):
         self.path, self.name, self.runs = args.out / f"{args.name}.json", args.name, []
         self.modules, self.code = list(code), code_hash(*code)
+        settings = settings or {**defaults(), "epochs": args.epochs}
         versions = {"torch": torch.__version__.split("+")[0], "numpy": np.__version__}
-        self.made_with = plain({**settings, **versions})
+        self.made_with = now = plain({**settings, **versions})
         if self.path.exists() and args.fresh:
             os.replace(self.path, self.path.with_name(self.path.name + ".old"))
-        if self.path.exists():
-            self._resume(getattr(args, "quick", False))
-
-    def _resume(self, quick):
-        try:
-            old = json.loads(self.path.read_text(encoding="utf-8"))
-            then, runs = dict(old["made_with"]), list(old["runs"])
-            broken = not all({*RECORD} <= run.keys() for run in runs)
-        except (ValueError, KeyError, TypeError, AttributeError):
-            broken = True
-        if broken:
-            kept = self.path.with_name(self.path.name + ".broken")
-            os.replace(self.path, kept)
-            print(f"note: {self.path} was not readable; kept as {kept.name}", file=sys.stderr)
-            return
-        changed = [f"{key} {then.get(key)} (now {self.made_with.get(key)})"
-                   for key in sorted({*then, *self.made_with})
-                   if then.get(key) != self.made_with.get(key)]  # fmt: skip
-        if changed and not quick:  # a first look is worth no question, and starts over
+        old = read_json(self.path)
+        then = old.get("made_with", now)
+        changed = [f"{key} {then.get(key)} (now {now.get(key)})"
+                   for key in sorted({*then, *now}) if then.get(key) != now.get(key)]  # fmt: skip
+        if changed and not args.quick:  # a first look is worth no question, and starts over
             raise UserError(f"{self.path} was made with {', '.join(changed)}: "
                             "use those, another --out, or --fresh to start over")  # fmt: skip
-        self.runs = [] if changed else runs
+        self.runs = [] if changed else old.get("runs", [])
 
     def get(self, data, variant, seed, data_hash):
         """The record stored under this key by this code from these values, or None."""
@@ -361,22 +287,27 @@ class Store:
         write_json(self.path, {**head, **extra, "runs": self.runs})
 
 
-def sweep(store, args, variants, run, split="test", load=None):
+def sweep(store, args, variants, run, load=None):
     """Fill the store: run(dataset, variant, seed) -> dict for all that it lacks.
 
-    Prints a line as each one ends, with the values named in METRICS; args.jobs processes at a time.
+    load(name, args): a data set, `load` above by default. Prints a line as each run ends, with the
+    values named in METRICS; args.jobs processes at a time. At the end the records lie in the order
+    of the data sets, variants and seeds.
     """
-    sets = [(load or globals()["load"])(name, args, split) for name in args.data]
+    sets = [(load or globals()["load"])(name, args) for name in args.data]
     work = [(d, content_hash(d), v, s) for d in sets for v in variants for s in args.seeds]
     todo = [w for w in work if store.get(w[0].name, w[2], w[3], w[1]) is None]
     if len(todo) < len(work):
         print(f"{store.name}: {len(work) - len(todo)} of {len(work)} runs stored", flush=True)
-    for done, (k, values, seconds) in enumerate(_each(todo, run, getattr(args, "jobs", 1)), 1):
+    for done, (k, values, seconds) in enumerate(_each(todo, run, args.jobs), 1):
         dataset, stamp, variant, seed = todo[k]
         store.add(dataset.name, variant, seed, stamp, seconds, **values)
         shown = " ".join(f"{m} {values[m]:.3f}" for m in METRICS if values.get(m) is not None)
         print(f"[{done:3d}/{len(todo)}] {dataset.name:<20.20} {variant!s:<18.18} seed {seed} "
               f"{shown} {seconds:.1f} s", flush=True)  # fmt: skip
+    place = {key: k for k, key in enumerate([*(d.name for d in sets), *variants])}
+    key = lambda run: [place.get(run[k], len(place)) for k in ("data", "variant")]
+    store.runs.sort(key=lambda run: (key(run), run["seed"]))
 
 
 def _each(todo, run, jobs):

@@ -11,13 +11,15 @@ import sys
 
 import store  # first: it puts the project's folder on the path
 import tables
+from masks import KINDS, static_mask
 
 import emtc
 
 DEFAULTS = store.defaults()
+DATA = ("BasicMotions", "RacketSports", "JapaneseVowels:train", "NATOPS:train")
 TERMS = ("contra", "intra", "inter")
-EPSILONS = (0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 1)
-SHARES = (0.1, 0.3, 0.5, 0.7, 0.9)
+EPSILONS = (0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
+SHARES = (0.1, 0.3, 0.5, 0.7, 0.9, 1)
 WHOLE, FROZEN = "EMTC", {"mask": "frozen"}
 NO_MASK = {"mask": "none", "hide": 0.0}  # nothing is ever hidden, in training neither
 UNTRAINED = {"epochs": 0, "mask": "none"}
@@ -29,47 +31,42 @@ def around(option, *factors):
     return {f"{option} {v:g}": {option: v} for v in values}
 
 
-def same_share(mask):
-    """A mask that keeps the share that the control's mask ends with, on that data and seed."""
-    return lambda control: {"mask": mask, "keep": control["kept"]}
-
-
 def epsilons(name, values, **options):
-    """Variants of the threshold of Eq. (3): 0 keeps all, 1 one timestamp of each variate."""
+    """Variants of the threshold of Eq. (3): 0 keeps all, 1 one entry of each sample."""
     return {f"{name} {e:g}": {"epsilon": float(e), **options} for e in values}
 
 
-def shares(mask):
-    """Variants of a mask that does not learn, over the share kept."""
-    return {f"{mask} {k:g}": {"mask": mask, "keep": k} for k in SHARES}
+def static(kind, share=None):
+    """A mask that does not learn; without a share, it keeps as much as the control's mask does.
+
+    Such a variant is a function of the data set, the seed and the control's record.
+    """
+
+    def options(dataset, seed, control):
+        keep = control["kept"] if share is None else share
+        return {"mask": static_mask(kind, dataset.X, keep, seed)}
+
+    return options
 
 
-PRINTED = {k: v for k, v in emtc.AS_PRINTED.items() if k != "epsilon"}
+# From the plainest to the default: each step takes one option from the default.
+LADDER, left = {"as printed": {"as_printed": True}}, dict(emtc.AS_PRINTED)
+for step, option in (
+    ("pooling", "pooling"),
+    ("encoder bank", "encoder"),
+    ("learned fusion", "fusion"),
+    ("k-means restarts", "n_init"),
+    ("choice of the start", "n_starts"),
+    ("hidden versions", "hide"),
+    ("learned mask", "mask_lr"),
+    ("epsilon by Eq. (10) = default", "epsilon"),
+):
+    del left[option]
+    LADDER[f"+ {step}"] = dict(left)
 
-
-def ladder(*steps):
-    """Variants from the plainest to the default: each step takes its options from the default."""
-    rungs, left = {"as printed": {"as_printed": True}}, {**PRINTED, "epsilon": 0.15}
-    for name, options in steps:
-        left = {k: v for k, v in left.items() if k not in options}
-        rungs[name] = dict(left)
-    return rungs
-
-
-LADDER = ladder(
-    ("+ pooling", ("pooling",)),
-    ("+ encoder bank", ("encoder",)),
-    ("+ learned fusion", ("fusion",)),
-    ("+ k-means restarts", ("n_init",)),
-    ("+ choice of the start", ("n_starts",)),
-    ("+ hidden versions", ("hide",)),
-    ("+ learned mask", ("mask_lr",)),
-    ("+ epsilon by Eq. (10) = default", ("epsilon",)),
-)
-
-# A study: the question; variants {name: options of EMTC}, the first is the control, with which the
-# others are compared; data, where it is not store.STUDY; x, the options on the axes of its picture,
-# or "kept" for a line a kind of mask over the share kept; without x, dots by data set.
+# A study: the question; variants {name: options of EMTC, or what `static` returns}, of which the
+# first is the control, with which the others are compared; x, the options on the axes of its
+# picture, or "kept" for a line a kind of mask over the share kept; without x, dots by data set.
 STUDIES = {
     "ladder": {
         "question": "From the paper as printed to the default, one step at a time.",
@@ -80,7 +77,7 @@ STUDIES = {
         "variants": {
             "evolving": {},
             "frozen": FROZEN,
-            **{m: same_share(m) for m in ("random", "uniform", "variance", "frequency")},
+            **{kind: static(kind) for kind in KINDS},
             "none": NO_MASK,
         },
     },
@@ -88,16 +85,14 @@ STUDIES = {
         "question": "And over the whole curve of shares kept.",
         "variants": {
             "none": NO_MASK,
-            **epsilons("evolving", EPSILONS[2::2]),
-            **epsilons("frozen", EPSILONS[2::2], **FROZEN),
-            **shares("random"),
-            **shares("variance"),
+            **epsilons("evolving", (0, 0.2, 0.4, 0.6, 0.8)),
+            **epsilons("frozen", (0.2, 0.4, 0.6, 0.8), **FROZEN),
+            **{f"{kind} {k:g}": static(kind, k) for kind in KINDS for k in SHARES},
         },
-        "data": store.STUDY[:4],
         "x": "kept",
     },
     "threshold": {
-        "question": "How much is redundant? The threshold epsilon of Eq. (3).",
+        "question": "How much is redundant? Epsilon of Eq. (3), fixed, against the one chosen.",
         "variants": {"default": {}, **epsilons("epsilon", EPSILONS)},
         "x": ("epsilon",),
     },
@@ -137,28 +132,29 @@ STUDIES = {
 }
 
 
-def fill(args, variants):
-    """A Store with a record for each data set, variant and seed; the control, the first, before."""
-    box, control = store.Store(args, **store.settings(args)), next(iter(variants))
+def fill(box, args, variants, fit=store.run, load=None):
+    """Fill a Store: fit(args, dataset, seed, **options) for each data set, variant and seed.
+
+    The first variant is the control, which runs before the others.
+    """
+    first, *_ = order = list(variants)
 
     def run(dataset, variant, seed):
         options = variants[variant]
         if callable(options):
-            options = options(store.run(args, dataset, seed, **variants[control]))
-        return store.run(args, dataset, seed, **options)
+            control = box.get(dataset.name, first, seed, store.content_hash(dataset))
+            options = options(dataset, seed, control)
+        return fit(args, dataset, seed, **options)
 
-    store.sweep(box, args, [control], run)
-    store.sweep(box, args, list(variants), run)
-    order = list(variants)
-    box.runs.sort(key=lambda r: (store.cost(r["data"]), order.index(r["variant"]), r["seed"]))
-    return box
+    for some in ([first], order):
+        store.sweep(box, args, some, run, load)
 
 
-def finish(box, control, **extra):
+def finish(box, control, metrics=("ACC", "NMI", "kept"), **extra):
     """Print and save the table of the runs, its means, and the differences to the control."""
-    table = tables.summary(box.runs, (*tables.METRICS, "kept", "parameters"))
+    table = tables.summary(box.runs, (*tables.METRICS, *metrics[2:]))
     paired = {m: tables.paired(box.runs, control, m) for m in ("ACC", "NMI")}
-    text = [*tables.show(table, ("ACC", "NMI", "kept")), differences(paired, f"minus {control}")]
+    text = [*tables.show(table, metrics), differences(paired, f"minus {control}")]
     box.finish(table=table, average=tables.average(table), paired=paired, text=text, **extra)
     return table
 
@@ -170,11 +166,9 @@ def differences(paired, title):
     for variant in paired["ACC"]:
         row = [variant]
         for d in (paired[m][variant] for m in paired):
-            row += [
-                f"{d['mean']:+.3f}",
-                *("-" if d[k] is None else f"{d[k]:.3f}" for k in tables.SE),
-            ]
-            row += [f"{min(d['by_data'].values()):+.3f}", f"{d['worse']}/{d['better']}"]
+            errors = ("-" if d[k] is None else f"{d[k]:.3f}" for k in ("se", "se_sets"))
+            lowest = min(d["by_data"].values())
+            row += [f"{d['mean']:+.3f}", *errors, f"{lowest:+.3f}", f"{d['worse']}/{d['better']}"]
         rows.append(row)
     return tables.print_table(heads, rows, "Run by run; se: of the mean, over runs, over data sets")
 
@@ -182,7 +176,7 @@ def differences(paired, title):
 # ---------------------------------------------------------------- pictures
 
 
-def over_options(figure, axes, table, study):
+def over_options(axes, table, study):
     """ACC and NMI over each option, a thin line a data set and a thick one for their mean."""
     for column, option in zip(axes.T, study["x"]):
         points = {v: o[option] for v, o in study["variants"].items() if option in o}
@@ -200,12 +194,10 @@ def over_options(figure, axes, table, study):
                 default = tables.average(table)["default"][metric]["mean"]
                 axis.axhline(default, color="#444444", ls="--", zorder=1)
             axis.set(ylabel=metric, xlabel=f"{option} (dashed: default)")
-            if "tau" in study["x"]:
-                axis.set_xscale("log")
-    tables.legend(figure, axes[0, 0])
+            axis.set_xscale("log" if "tau" in study["x"] else "linear")
 
 
-def over_kept(figure, axes, table):
+def over_kept(axes, table):
     """ACC and NMI, means over the data sets, over the share kept: one line a kind of mask."""
     mean = tables.average(table)
     for axis, metric in zip(axes[0], ("ACC", "NMI")):
@@ -214,36 +206,42 @@ def over_kept(figure, axes, table):
             at = sorted((c["kept"]["mean"], c[metric]["mean"]) for c in own)
             axis.plot(*zip(*at), marker="o", label=kind)
         axis.set(xlabel="share of the values kept", ylabel=f"{metric}, mean of the data sets")
-    tables.legend(figure, axes[0, 0])
 
 
 def picture(args, table, study):
     """The study's picture, of the kind that its "x" asks for."""
-    x, n = study.get("x"), len(study["variants"])
+    x = study.get("x")
+
+    def draw(figure, axes):
+        if x is None:
+            tables.panels(axes[0], table)
+        elif x == "kept":
+            over_kept(axes, table)
+        else:
+            over_options(axes, table, study)
+        tables.legend(figure, axes[0, 0])
+
+    shape = {"height": 4.4, "ncols": 2}
     if x is None:
-        height = 1.5 + (len(table) + 1) * max(0.45, 0.11 * n)
-        tables.picture(args, lambda f, axes: tables.panels(f, axes, table), ncols=2, height=height)
-    elif x == "kept":
-        draw, shape = lambda f, axes: over_kept(f, axes, table), {"ncols": 2, "squeeze": False}
-        tables.picture(args, draw, height=4.4, **shape)
-    else:
-        shape = {"nrows": 2, "ncols": len(x), "squeeze": False, "height": 6.5}
-        tables.picture(args, lambda f, axes: over_options(f, axes, table, study), **shape)
+        lines = max(0.45, 0.11 * len(study["variants"]))
+        shape["height"] = 1.5 + (len(table) + 1) * lines
+    elif x != "kept":
+        shape = {"height": 6.5, "nrows": 2, "ncols": len(x)}
+    tables.picture(args, draw, squeeze=False, **shape)
 
 
 def main(argv=None):
-    """Run one study; without a name, list them. Returns 0."""
+    """Run one study; without a name, list them."""
     name, *argv = (sys.argv[1:] if argv is None else argv) or ["--help"]
     if name not in STUDIES:
         print(__doc__.strip() + "\n")
         print("\n".join(f"  {name:<14} {study['question']}" for name, study in STUDIES.items()))
         return 0 if name in ("-h", "--help") else 2
     study = STUDIES[name]
-    data = study.get("data", store.STUDY)
-    args = store.arguments(f"study_{name}", study["question"], argv, data=data)
-    table = finish(fill(args, study["variants"]), next(iter(study["variants"])))
-    picture(args, table, study)
-    return 0
+    args = store.arguments(f"study_{name}", study["question"], argv, data=DATA)
+    box = store.Store(args)
+    fill(box, args, study["variants"])
+    picture(args, finish(box, next(iter(study["variants"]))), study)
 
 
 if __name__ == "__main__":

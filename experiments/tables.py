@@ -5,15 +5,27 @@ A record is a dict with data, variant, seed and scores; a table is {data: {varia
 """
 
 import hashlib
+import json
 import re
 
 import numpy as np
 
 METRICS = ("ACC", "F1", "NMI", "ARI")
-SE = ("se", "se_sets")  # standard errors of a paired difference
 # Okabe and Ito's palette, told apart by colour-blind readers; the order is the order of use.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 MARKERS = "osD^vP*X"
+
+
+class UserError(ValueError):
+    """A mistake of the caller: its message is printed as one line, without a traceback."""
+
+
+def read_json(path):
+    """What a JSON file of the experiments holds, {} where there is none; UserError if broken."""
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
+    except (ValueError, TypeError):
+        raise UserError(f"{path} is not readable: move it away") from None
 
 
 def summary(runs, metrics=METRICS):
@@ -82,17 +94,12 @@ def error(values):
     return float(np.std(values, ddof=1) / len(values) ** 0.5) if len(values) > 1 else None
 
 
-def markdown(headers, rows):
-    """A table as aligned Markdown: readable in a terminal, put into a README as it is."""
+def print_table(headers, rows, title=""):
+    """Print `title` and the table as Markdown, a blank line before each; returns it as text."""
     cells = [[str(c) for c in row] for row in [headers, *rows]]
     width = [max(3, *(len(row[j]) for row in cells)) for j in range(len(headers))]
     lines = ["| " + " | ".join(c.ljust(w) for c, w in zip(row, width)) + " |" for row in cells]
-    return "\n".join([lines[0], "|" + "|".join("-" * (w + 2) for w in width) + "|", *lines[1:]])
-
-
-def print_table(headers, rows, title=""):
-    """Print `title` and the table, a blank line before each; returns the table as text."""
-    text = markdown(headers, rows)
+    text = "\n".join([lines[0], "|" + "|".join("-" * (w + 2) for w in width) + "|", *lines[1:]])
     print("\n" + (title + "\n\n" if title else "") + text)
     return text
 
@@ -105,10 +112,10 @@ def cell(entry, std=True):
     return re.sub(r"\b0\.", ".", f"{entry['mean']:.3f}{spread}")
 
 
-def show(table, metrics=("ACC", "NMI"), title=""):
-    """Print {data: {variant: {metric: cell}}} once a metric, with the mean of the data sets last.
+def show(table, metrics=("ACC", "NMI")):
+    """Print a table once a metric, a line a data set, the mean of all last; returns the texts.
 
-    A line a data set; with many variants a line a variant. Returns the tables as text.
+    With many variants it is a line a variant.
     """
     variants, text = methods(table), []
     for metric in metrics:
@@ -117,7 +124,7 @@ def show(table, metrics=("ACC", "NMI"), title=""):
         rows = [[metric, *variants], *rows]
         if len(variants) > 6:
             rows = list(zip(*rows))
-        text.append(print_table(rows[0], rows[1:], title))
+        text.append(print_table(rows[0], rows[1:]))
     return text
 
 
@@ -134,7 +141,7 @@ def picture(args, draw, width=9.0, height=5.0, **subplots):
         import matplotlib
     except ImportError:
         print("no picture: pip install -r experiments/requirements.txt")
-        return None
+        return
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
@@ -152,7 +159,6 @@ def picture(args, draw, width=9.0, height=5.0, **subplots):
         figure.savefig(path, metadata={"Software": None, "Source": stamp})
         pyplot.close(figure)
     print(f"picture: {path}")
-    return path
 
 
 def file_hash(path):
@@ -165,22 +171,15 @@ def look(k):
     return COLOURS[k % 7], MARKERS[(k + k // 7) % 8]
 
 
-def dots(axis, table, metric, variants=None, hollow=(), styles=None):
-    """One line a data set, one mark a variant at the mean of `metric`, its std as a bar.
-
-    styles: {variant: (colour, marker)}, needed for more variants than there are colours.
-    """
+def dots(axis, table, metric, variants=None, hollow=()):
+    """One line a data set, one mark a variant at the mean of `metric`, its std as a bar."""
     variants, data = variants or methods(table), list(table)
-    styles = {**{v: look(k) for k, v in enumerate(variants)}, **(styles or {})}
     for k, variant in enumerate(variants):
         cells = {y: row.get(variant, {}).get(metric) for y, row in enumerate(table.values())}
         cells = {y: cell for y, cell in cells.items() if cell}
         at = [y + 0.7 * ((k + 0.5) / len(variants) - 0.5) for y in cells]
-        means, spread = (
-            [c["mean"] for c in cells.values()],
-            [c.get("std", 0) for c in cells.values()],
-        )
-        colour, marker = styles[variant]
+        means, spread = ([c.get(k, 0) for c in cells.values()] for k in ("mean", "std"))
+        colour, marker = look(k)
         face = "white" if variant in hollow else colour
         bars = {"xerr": spread, "fmt": marker, "color": colour, "markerfacecolor": face}
         axis.errorbar(means, at, label=variant, elinewidth=1, zorder=3, **bars)
@@ -191,12 +190,18 @@ def dots(axis, table, metric, variants=None, hollow=(), styles=None):
         axis.axhline(y - 0.5, color="#dddddd", lw=0.8, zorder=0)
 
 
-def panels(figure, axes, table, **options):
+def bars(axis, table, variant):
+    """Behind the dots, the mean ACC of one variant as a grey bar on each data set's line."""
+    for y, row in enumerate(table.values()):
+        if variant in row:
+            axis.barh(y, row[variant]["ACC"]["mean"], height=0.86, color="#e8e8e8", zorder=0)
+
+
+def panels(axes, table):
     """`dots` of ACC and NMI side by side, the mean of the data sets as a last line."""
     for axis, metric in zip(axes, ("ACC", "NMI")):
-        dots(axis, with_mean(table), metric, **options)
+        dots(axis, with_mean(table), metric)
     axes[1].set(yticklabels=[])
-    legend(figure, axes[0])
 
 
 def legend(figure, axis, ncols=4):

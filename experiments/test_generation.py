@@ -119,7 +119,7 @@ def test_series_of_another_set_get_the_shape_of_this_one(related):
 
 
 def test_a_study_is_stored_once_and_makes_its_table(related, monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(gs, "load", lambda name, args, split="all": toy())
+    monkeypatch.setattr(gs, "load", lambda name, args: toy())
     command = ["--study", "forecast", "--epochs", "1", "--seeds", "0", "--data", "toy"]
     command += ["--out", str(tmp_path), "--figures", str(tmp_path)]
     related.main(command)
