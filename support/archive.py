@@ -4,16 +4,16 @@ archive.json holds the number of each record: the 30 multivariate data sets of B
 (arXiv 1811.00075) and the archive's larger edition of 133, as listed by the PyPI package aeon 1.6.
 """
 
+import contextlib
 import difflib
 import hashlib
 import http.client
 import io
 import json
+import multiprocessing.pool
 import os
 import re
-import tempfile
-import threading
-import urllib.request
+import urllib.request as web
 import zipfile
 from pathlib import Path
 
@@ -23,10 +23,12 @@ from support.files import write
 
 RECORDS = json.loads(Path(__file__).with_name("archive.json").read_text())
 LISTING = "https://zenodo.org/api/records/{record}"
-SCHEMES = ("https",)
+# Nothing but https is opened, not even after a redirect.
+HANDLERS = [web.ProxyHandler, web.HTTPSHandler, web.UnknownHandler]
+HANDLERS += [web.HTTPRedirectHandler, web.HTTPDefaultErrorHandler, web.HTTPErrorProcessor]
 STALL_S, TOTAL_S = 20, 1800  # a server that is silent; one that only trickles
 MAX_LISTING, MAX_FILE = 4 << 20, 8 << 30  # bytes
-FAILURES = (OSError, ValueError, http.client.HTTPException)
+FAILURES = (OSError, ValueError, http.client.HTTPException, multiprocessing.TimeoutError)
 MAX_INFLATE = 100  # unpacked bytes per byte of a .npz file
 
 
@@ -39,9 +41,8 @@ class DataError(ValueError):
 
 def cache_folder():
     """$EMTC_DATA, else the folder `emtc` in the user's cache."""
-    user = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA")
-    usual = Path(user or Path(os.path.expanduser("~"), ".cache"), "emtc")
-    return Path(os.environ.get("EMTC_DATA") or usual)
+    user = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA") or "~/.cache"
+    return Path(os.environ.get("EMTC_DATA") or os.path.expanduser(f"{user}/emtc"))
 
 
 # ---- which files
@@ -56,40 +57,29 @@ def find(name, need, formats, data_dir=None, may_download=True):
     is_name = path.name == name != ".."
     if data_dir is not None and not Path(data_dir).is_dir():
         raise DataError(f"{data_dir}: no such folder for data_dir")
-    roots = [data_dir, "data", Path(__file__).resolve().parent.parent / "data", cache]
-    roots = [Path(root) for root in roots if root is not None]
+    roots = [] if data_dir is None else [Path(data_dir)]
+    roots += [Path("data"), Path(__file__).resolve().parent.parent / "data", cache]
     for folder in [f for root in roots for f in (root / name, root) if is_name]:
         if files := _pair(folder, name, need, formats):
             return files
     if name and path.is_dir():
-        return _in_folder(path, need, formats)
+        stems = _stems(path, formats)
+        name = stems.pop() if len(stems) == 1 else path.resolve().name
+        if files := _pair(path, name, need, formats):
+            return files
+        splits = " and ".join(f"{name}_{split.upper()}" for split in need)
+        raise DataError(f"{path}: holds no {splits} as {' or '.join(formats)}")
     if not is_name:
-        raise DataError(
-            f"{name[:200]!r}: no such file or folder; give a data set's name, its folder, or a "
-            f"file ({', '.join(formats)})"
-        )
+        right = f"a data set's name, its folder, or a file ({', '.join(formats)})"
+        raise DataError(f"{name[:200]!r}: no such file or folder; give {right}")
     if name not in RECORDS:
         local = {s for r in roots if r.is_dir() for p in r.iterdir() for s in _stems(p, formats)}
         known = {n.lower(): n for n in (*RECORDS, *local)}
         close = [known[c] for c in difflib.get_close_matches(name[:80].lower(), known, 3, 0.5)]
-        raise DataError(
-            f"unknown data set {name[:80]!r}; close matches: {', '.join(close) or 'none'}; data of "
-            "your own are given by their path"
-        )
-    if not may_download:
-        hint = by_hand(name, cache / name)
-        raise DataError(f"{name}: not on this machine, and download is off; {hint}")
-    download(name, cache / name)
-    return _in_folder(cache / name, need, formats)
-
-
-def _in_folder(folder, need, formats):
-    name, stems = folder.resolve().name, _stems(folder, formats)
-    name = stems.pop() if len(stems) == 1 else name
-    if files := _pair(folder, name, need, formats):
-        return files
-    splits = " and ".join(f"{name}_{split.upper()}" for split in need)
-    raise DataError(f"{folder}: holds no {splits} as {' or '.join(formats)}")
+        told = f"unknown data set {name[:80]!r}; close matches: {', '.join(close) or 'none'}"
+        raise DataError(f"{told}; data of your own are given by their path")
+    download(name, cache / name, may_download)
+    return _pair(cache / name, name, need, formats)
 
 
 def _pair(folder, name, need, formats):
@@ -111,50 +101,26 @@ def _stems(folder, formats):
 # ---- download
 
 
-def by_hand(name, folder):
-    return (
-        f"by hand: put {name}_TRAIN.ts and {name}_TEST.ts of "
-        f"https://zenodo.org/records/{RECORDS[name]} into {folder}"
-    )
-
-
-def download(name, folder):
-    """Both splits of `name` into `folder`, which changes only at the end, by two renames."""
+def download(name, folder, allowed=True):
+    """Both splits of `name` into `folder`, in which nothing changes before both are checked."""
+    by_hand = f"by hand: put {name}_TRAIN.ts and {name}_TEST.ts of "
+    by_hand += f"https://zenodo.org/records/{RECORDS[name]} into {folder}"
+    if not allowed:
+        raise DataError(f"{name}: not on this machine, and download is off; {by_hand}")
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".part-") as part:
-            for file in _in_time(lambda late: _fetch(name, Path(part), late)):
-                folder.mkdir(exist_ok=True)
-                os.replace(file, folder / file.name)
+        with multiprocessing.pool.ThreadPool(1) as thread:  # so that no server can hold us longer
+            files = thread.apply_async(_fetch, (name,)).get(TOTAL_S)
+        folder.mkdir(parents=True, exist_ok=True)
+        for file, data in files.items():
+            write(folder / file, data)
     except FAILURES as e:
-        why = str(e) or type(e).__name__
-        raise DataError(f"cannot download {name}: {why}; {by_hand(name, folder)}") from None
+        why = str(e) or f"{type(e).__name__} after at most {TOTAL_S} s"
+        raise DataError(f"cannot download {name}: {why}; {by_hand}") from None
 
 
-def _in_time(work):
-    """work(late) in a thread of its own, so that no server can hold us longer than TOTAL_S."""
-    late, done, failed = threading.Event(), [], []
-
-    def run():
-        try:
-            done.extend(work(late))
-        except FAILURES as e:  # the caller's thread raises it
-            failed.append(e)
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    thread.join(TOTAL_S)
-    if thread.is_alive():
-        late.set()
-        raise ValueError(f"not done after {TOTAL_S} s")
-    if failed:
-        raise failed[0]
-    return done
-
-
-def _fetch(name, folder, late):
-    """Look up the record, then download and check its two files; returns their paths."""
-    listing = b"".join(_blocks(LISTING.format(record=RECORDS[name]), MAX_LISTING, late))
+def _fetch(name):
+    """{file name: its bytes, checked} of the two splits, by the record's list of files."""
+    listing = _get(LISTING.format(record=RECORDS[name]), MAX_LISTING)
     try:
         files = {
             f["key"]: (str(f["links"]["self"]), int(f["size"]), f["checksum"])
@@ -162,48 +128,32 @@ def _fetch(name, folder, late):
         }
     except (ValueError, KeyError, TypeError, RecursionError):
         raise ValueError("the server's answer is no list of files") from None
-    paths = [folder / f"{name}_{split}.ts" for split in ("TRAIN", "TEST")]
-    for path in paths:
-        if path.name not in files:
-            raise ValueError(f"the record has no file {path.name}")
-        url, size, checksum = files[path.name]
+    found = {}
+    for file in (f"{name}_TRAIN.ts", f"{name}_TEST.ts"):
+        if file not in files:
+            raise ValueError(f"the record has no file {file}")
+        url, size, checksum = files[file]
         if not 0 < size <= MAX_FILE:
-            raise ValueError(f"{path.name} has {size} bytes; at most {MAX_FILE} are taken")
-        md5, got = hashlib.md5(usedforsecurity=False), 0
-        with open(path, "wb") as file:
-            for block in _blocks(url, size, late):
-                file.write(block)
-                md5.update(block)
-                got += len(block)
-        if got != size:
-            raise ValueError(f"{path.name} has {size} bytes, and the server sent {got}")
-        if checksum != f"md5:{md5.hexdigest()}":
-            raise ValueError(f"{path.name} is not the file that the record names ({checksum})")
-    return paths
+            raise ValueError(f"{file} has {size} bytes; at most {MAX_FILE} are taken")
+        found[file] = data = _get(url, size)
+        if len(data) != size:
+            raise ValueError(f"{file} has {size} bytes, and the server sent {len(data)}")
+        if checksum != f"md5:{hashlib.md5(data, usedforsecurity=False).hexdigest()}":
+            raise ValueError(f"{file} is not the file that the record names ({checksum})")
+    return found
 
 
-def _blocks(url, limit, late):
-    """The answer of a server in blocks, at most `limit` bytes, until the event `late`."""
-    request = urllib.request.Request(_allowed(url), headers={"User-Agent": "emtc-educational/1"})
-    with urllib.request.build_opener(_Redirect).open(request, timeout=STALL_S) as reply:
-        while (block := reply.read1(1 << 16)) and not late.is_set():
-            limit -= len(block)
-            if limit < 0:
-                raise ValueError("the server sends more than it announced")
-            yield block
-
-
-class _Redirect(urllib.request.HTTPRedirectHandler):
-    """urllib's rule (at most ten, none more than four times), and each address is checked."""
-
-    def redirect_request(self, req, fp, code, msg, headers, newurl):
-        return super().redirect_request(req, fp, code, msg, headers, _allowed(newurl))
-
-
-def _allowed(url):
-    if url.partition(":")[0] not in SCHEMES:
-        raise ValueError(f"{url[:80]!r} is not {' or '.join(SCHEMES)}")
-    return url
+def _get(url, limit):
+    """The bytes that a server answers, at most `limit`."""
+    opener = web.OpenerDirector()
+    for handler in HANDLERS:
+        opener.add_handler(handler())
+    request = web.Request(url, headers={"User-Agent": "emtc-educational/1"})
+    with opener.open(request, timeout=STALL_S) as reply:
+        data = reply.read(limit + 1)
+    if len(data) > limit:
+        raise ValueError("the server sends more than it announced")
+    return data
 
 
 # ---- arrays in files, and copies of what was read
@@ -217,11 +167,7 @@ def arrays_of(path, names):
             size = sum(member.file_size for member in found.values())
             if size > min(MAX_FILE, MAX_INFLATE * max(path.stat().st_size, 1 << 20)):
                 raise ValueError(f"would unpack to {size} bytes")
-            arrays = {}
-            for name, member in found.items():
-                with z.open(member) as file:
-                    arrays[name] = np.lib.format.read_array(file)
-            return arrays
+            return {n: np.lib.format.read_array(z.open(member)) for n, member in found.items()}
     except (OSError, MemoryError):
         raise
     except Exception as e:  # zipfile and numpy have many words for damaged bytes
@@ -239,18 +185,14 @@ def remember(path, key, parsed):
     X, *lists = parsed
     file = io.BytesIO()
     np.savez(file, X=X, rest=json.dumps([key, *lists]))
-    try:
+    with contextlib.suppress(OSError):  # a cache that cannot be written only costs time
         copy_of(path).parent.mkdir(parents=True, exist_ok=True)
         write(copy_of(path), file.getbuffer(), lasting=False)
-    except OSError:
-        pass  # a cache that cannot be written only costs time
 
 
 def recall(path, key):
     """What was kept with the same `key`, or None where there is nothing or it is damaged."""
-    try:
+    with contextlib.suppress(OSError, KeyError, ValueError):
         found = arrays_of(copy_of(path), ("X", "rest"))
         old, *lists = json.loads(str(found["rest"]))
         return (found["X"], *lists) if old == key else None
-    except (OSError, KeyError, ValueError):
-        return None

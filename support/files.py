@@ -6,17 +6,16 @@ import io
 import json
 import os
 import re
+import threading
 import zipfile
-
-import numpy as np
 
 
 def write(path, content, lasting=True):
-    """The file `path` becomes `content`, str or bytes, at once: a reader finds it old or new.
+    """The file `path` becomes `content`, str or bytes, at once: written beside it, then renamed.
 
-    It is written beside and renamed. `lasting`: also a power cut leaves the old file or the new.
+    A reader finds the old file or the new one; also after a power cut, if it is to be `lasting`.
     """
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    part = path.with_name(f"{path.name}.{threading.get_native_id()}.part")
     try:
         with open(part, "wb") as file:
             file.write(content.encode() if isinstance(content, str) else content)
@@ -45,8 +44,8 @@ def csv_text(table):
         number = re.fullmatch(r"[+-]?[\d.]+(e[+-]?\d+)?", text, re.IGNORECASE)
         return "'" + text if re.match(r"\s*[=+\-@]", text) and not number else text
 
-    rows = [list(table), *zip(*table.values(), strict=True)]
     text = io.StringIO()
+    rows = [table, *zip(*table.values(), strict=True)]
     csv.writer(text, lineterminator="\n").writerows([map(cell, row) for row in rows])
     return text.getvalue()
 
@@ -54,15 +53,12 @@ def csv_text(table):
 def intact(path):
     """Whether each member of the zip file `path` has its checksum."""
     try:
-        with zipfile.ZipFile(path) as file:
-            return file.testzip() is None
+        return zipfile.ZipFile(path).testzip() is None
     except Exception:  # zipfile has many words for damaged bytes
         return False
 
 
 def data_hash(X, y=None):
     """SHA-256 of the shape, the values and, where there are some, the labels of a data set."""
-    digest = hashlib.sha256(str(X.shape).encode())
-    for array in (X,) if y is None else (X, y):
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()
+    labels = b"" if y is None else y.tobytes()
+    return hashlib.sha256(str(X.shape).encode() + X.tobytes() + labels).hexdigest()

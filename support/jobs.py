@@ -5,11 +5,14 @@ import os
 import signal
 import threading
 import time
-from multiprocessing.connection import wait
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 
 import torch
 
 from support.progress import one_line, open_streams
+
+FAILURES = (ValueError, OSError, ArithmeticError, MemoryError, BrokenProcessPool)
 
 
 def side_by_side(work, jobs, at_once, ended):
@@ -17,42 +20,30 @@ def side_by_side(work, jobs, at_once, ended):
 
     ValueError, in one line, when one fails; whatever happens, none outlives this call.
     """
-    # A fresh process each: a fork would share torch's threads, and with them hang.
-    context = multiprocessing.get_context("spawn")
-    waiting, running, told = list(jobs), {}, context.SimpleQueue()
-    try:
-        while waiting or running:
-            while waiting and len(running) < at_once:
-                job = waiting.pop(0)
-                # The same number of threads everywhere, for the same bits.
-                given = (torch.get_num_threads(), told, work, job)
-                process = context.Process(target=one_job, args=given)
-                process.start()
-                running[process.sentinel] = job[-1], process
-            for sentinel in wait(running):
-                seed, process = running.pop(sentinel)
-                process.join()
-                if process.exitcode:
-                    end = f"its process ended with status {process.exitcode}"
-                    raise ValueError(f"seed {seed}: {end if told.empty() else told.get()}")
-                ended(seed)
-    finally:
-        for _, process in running.values():
-            process.terminate()
-            process.join()
+    # Spawned: a fork would share torch's threads, and with them hang.
+    context, threads = multiprocessing.get_context("spawn"), torch.get_num_threads()
+    others = set(multiprocessing.active_children())
+    with ProcessPoolExecutor(at_once, context, begin, (threads,)) as pool:
+        try:
+            seeds = {pool.submit(work, *job): job[-1] for job in jobs}
+            for job in as_completed(seeds):
+                try:
+                    job.result()
+                except FAILURES as error:
+                    raise ValueError(f"seed {seeds[job]}: {one_line(error)}") from None
+                ended(seeds[job])
+        except BaseException:
+            for process in set(multiprocessing.active_children()) - others:
+                process.terminate()
+            raise
 
 
-def one_job(threads, told, work, job):
-    """In the new process: work(*job); an error goes to the parent, which prints it."""
+def begin(threads):
+    """In each new process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     open_streams()
+    torch.set_num_threads(threads)  # the same everywhere, for the same bits
     threading.Thread(target=end_with_parent, daemon=True).start()
-    torch.set_num_threads(threads)
-    try:
-        work(*job)
-    except (ValueError, OSError, ArithmeticError, MemoryError) as error:
-        told.put(one_line(error))
-        raise SystemExit(2) from None
 
 
 def end_with_parent():

@@ -5,10 +5,9 @@ ISO dates), else as they stand. The class column holds one label a series. Every
 has a name and a number in it is a variate.
 """
 
-import calendar
 import csv
 import io
-from datetime import datetime
+from datetime import UTC, datetime
 
 import numpy as np
 
@@ -24,7 +23,7 @@ def read_long(text, path, columns=USUAL):
     """
     delimiter = max(",;\t", key=text.partition("\n")[0].count)
     table = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    series, labels = {}, {}  # id -> [(time, line, cells), ...]; id -> label
+    ids, labels, rows = {}, {}, []  # id -> its number, id -> label, (number, time, line, cells)
     try:
         header = [title.strip() for title in next(table, [])]
         at_id, at_time, at_class = (_place(header, *pair) for pair in zip(columns, USUAL))
@@ -34,37 +33,33 @@ def read_long(text, path, columns=USUAL):
                 continue
             if len(cells) != len(header):
                 raise ValueError(f"{len(cells)} fields, but {len(header)} in the header")
-            name = cells[at_id]
+            name, label = cells[at_id], "" if at_class is None else cells[at_class]
             if not name:
                 raise ValueError("the id is missing")
-            label = "" if at_class is None else cells[at_class]
             if label and labels.setdefault(name, label) != label:
                 raise ValueError(f"{name[:40]!r} has the class {labels[name][:40]!r} above")
             time = 0.0 if at_time is None else _time(cells[at_time])
-            series.setdefault(name, []).append((time, table.line_num, cells))
+            rows.append((ids.setdefault(name, len(ids)), time, table.line_num, cells))
     except (csv.Error, ValueError) as e:
         raise ValueError(f"{path}:{table.line_num}: {e}") from None
-    bare = [name for name in series if name not in labels]
-    if labels and bare:
+    if labels and (bare := [name for name in ids if name not in labels]):
         raise ValueError(f"{path}: {bare[0][:40]!r} has no class, and other series have one")
-    for rows in series.values():
-        rows.sort(key=lambda row: row[0])
-    rows = [row for rows in series.values() for row in rows]
-    variates = []
-    for i, title in enumerate(header):
-        if title and title not in columns and any(_is_number(cells[i]) for *_, cells in rows):
-            variates.append([])
-            for _, line, cells in rows:
-                try:
-                    variates[-1].append(number(cells[i]))
-                except ValueError as e:
-                    raise ValueError(f"{path}:{line}: {e}") from None
+
+    def is_variate(i):
+        return header[i] not in ("", *columns) and any(_is_number(cells[i]) for *_, cells in rows)
+
+    variates = [i for i in range(len(header)) if is_variate(i)]
     if not variates:
         raise ValueError(f"{path}: holds no numbers beside the columns {', '.join(columns)}")
-    X = np.array(variates, np.float32).T  # (rows of all series, D)
-    ends = np.cumsum([len(rows) for rows in series.values()])
-    labels = [labels[name] for name in series] if labels else None
-    return list(series), labels, np.split(X, ends[:-1])
+    X = np.empty((len(rows), len(variates)), np.float32)  # one series after the other
+    for x, (_, _, line, cells) in zip(X, sorted(rows)):
+        try:
+            x[:] = [number(cells[i]) for i in variates]
+        except ValueError as e:
+            raise ValueError(f"{path}:{line}: {e}") from None
+    ends = np.bincount([row[0] for row in rows]).cumsum()
+    labels = [labels[name] for name in ids] if labels else None
+    return list(ids), labels, np.split(X, ends[:-1])
 
 
 def _place(header, title, usual):
@@ -85,7 +80,7 @@ def _time(cell):
         date = datetime.fromisoformat(cell)
     except ValueError:
         raise ValueError(f"the time {cell[:40]!r} is no number and no ISO date") from None
-    return calendar.timegm(date.utctimetuple()) + date.microsecond / 1e6
+    return date.replace(tzinfo=date.tzinfo or UTC).timestamp()
 
 
 def _is_number(cell):

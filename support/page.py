@@ -8,17 +8,20 @@ The numbers are computed here; page.html, with a little script of its own, draws
 import argparse
 import csv
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from metrics import ari
+from support.archive import arrays_of
 from support.files import write
+from support.progress import one_line
 
-SERIES, VARIATES, BINS, FRAMES = 48, 8, 300, 40  # what is kept of a run's masks, at most
+SERIES, VARIATES, STEPS, FRAMES = 48, 8, 300, 40  # what is kept of a run's masks, at most
 CLUSTERS, MEMBERS, POINTS, ROWS = 12, 3, 2000, 40  # what is drawn, at most
+ARRAYS = ("labels", "embedding", "importance", "shown", "variates", "steps", "means", "series")
+ARRAYS += ("trace", "trace_epochs")  # in a seed's .npz; where there is no mask, without these two
 
 
 def spread(n, most):
@@ -26,68 +29,60 @@ def spread(n, most):
     return np.unique(np.linspace(0, n - 1, min(n, most)).round().astype(int))
 
 
-def binned(values, seen, edges):
-    """Means over stretches of time of what is seen: (..., T, D) -> (..., bins, D), else NaN."""
-    total = np.add.reduceat(np.where(seen, values, 0).astype(np.float64), edges, axis=-2)
-    count = np.add.reduceat(seen.astype(int), edges, axis=-2)
-    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+def mean(series):
+    """(n, T, D) -> (T, D), the mean of what is not NaN, and NaN where there is nothing else."""
+    return np.ma.masked_invalid(series).mean(0, np.float64).filled(np.nan)
 
 
 class Look:
-    """The few series, variates and stretches of time of X (N, T, D) that the page shows."""
+    """The few series, timestamps and variates of X (N, T, D) that the page shows."""
 
     def __init__(self, X):
-        N, T, D = X.shape
-        self.X, self.shown, self.variates = X, spread(N, SERIES), spread(D, VARIATES)
-        self.edges = np.linspace(0, T, min(T, BINS), endpoint=False).astype(int)
-        self.part = X[self.shown][:, :, self.variates]  # (S, T, D')
+        self.X, N, T, D = X, *X.shape
+        self.shown, self.steps, self.variates = (
+            spread(N, SERIES),
+            spread(T, STEPS),
+            spread(D, VARIATES),
+        )
+        self.part = np.ix_(self.shown, self.steps, self.variates)
 
     def add(self, trace, epoch, mask):
-        """`trace` and what the mask (N, T, D), True = keep, hides after this epoch.
+        """`trace`, {epoch: `hidden`}, and what the mask (N, T, D), True = keep, hides now.
 
-        At most FRAMES epochs stay: when there are more, every second one goes. A trace holds the
-        epochs, and for each the hidden share of what is observed in a bin, (S, bins, D') uint8.
+        At most FRAMES stay: of more, the one goes whose neighbours are nearest to each other.
         """
-        trace = trace or {"stride": 1, "epochs": [], "hidden": []}
-        if (epoch - 1) % trace["stride"] == 0:
-            trace["epochs"].append(epoch)
-            trace["hidden"].append(torch.from_numpy(self.hidden(mask)))
-        if len(trace["epochs"]) > FRAMES:
-            trace["stride"] *= 2
-            trace["epochs"], trace["hidden"] = trace["epochs"][::2], trace["hidden"][::2]
+        trace = {**(trace or {}), epoch: torch.from_numpy(self.hidden(mask))}
+        if len(trace) > FRAMES:
+            epochs = np.array([*trace])
+            del trace[int(epochs[1 + np.argmin(epochs[2:] - epochs[:-2])])]
         return trace
 
     def hidden(self, mask):
-        seen = ~np.isnan(self.part)
-        share = binned(~mask[self.shown][:, :, self.variates], seen, self.edges)
-        return (255 * np.nan_to_num(share)).round().astype(np.uint8)
+        """What is observed there, but hidden: (S, T', D') bool."""
+        return ~mask[self.part] & ~np.isnan(self.X[self.part])
 
     def arrays(self, trace, labels, mask):
         """What `make` needs, for the seed's .npz; the last frame, epoch -1, is the final mask."""
-        means = np.full((labels.max() + 1, len(self.edges), len(self.variates)), np.nan)
+        means = np.full((labels.max() + 1, len(self.steps), len(self.variates)), np.nan)
         for c in np.unique(labels):
-            members = self.X[labels == c][:, :, self.variates]
-            seen = ~np.isnan(members)
-            n = np.maximum(seen.sum(0), 1)
-            mean = np.where(seen, members, 0).sum(0) / n  # (T, D')
-            means[c] = binned(mean, seen.any(0), self.edges)
-        found = {"shown": self.shown, "variates": self.variates, "edges": self.edges}
-        found |= {"means": means, "series": binned(self.part, ~np.isnan(self.part), self.edges)}
+            means[c] = mean(self.X[np.ix_(labels == c, self.steps, self.variates)])
+        found = {"shown": self.shown, "variates": self.variates, "steps": self.steps}
+        found |= {"means": means, "series": self.X[self.part]}
         if mask is not None:
-            frames = [] if trace is None else [frame.numpy() for frame in trace["hidden"]]
-            found["trace"] = np.stack([*frames, self.hidden(mask)])  # (frames, S, bins, D')
-            found["trace_epochs"] = np.array([*(trace["epochs"] if frames else []), -1])
+            frames = {**(trace or {}), -1: self.hidden(mask)}
+            found["trace_epochs"] = np.array([*frames])
+            found["trace"] = np.stack([np.asarray(frame) for frame in frames.values()])
         return found
 
 
 # ---- from the folder to the page
 
 
-def plain(value):
-    """Nested arrays as lists of numbers of four digits; NaN becomes None."""
-    if isinstance(value, np.ndarray | list | tuple):
-        return [plain(v) for v in value]
-    return None if not np.isfinite(value) else float(f"{value:.4g}")
+def plain(a):
+    """An array as nested lists of numbers of four digits; NaN becomes None."""
+    if np.ndim(a):
+        return [plain(part) for part in a]
+    return None if np.isnan(a) else float(f"{a:.4g}")
 
 
 def plane(E):
@@ -98,80 +93,66 @@ def plane(E):
     return np.pad(flat, ((0, 0), (0, 2 - flat.shape[1])))
 
 
-def importance_by_time(importance, edges):
+def importance_by_time(importance, steps):
     """Mean importance over the series, of the variates where it varies most; None without any."""
-    if importance is None:  # of another method
-        return None
-    seen = importance > 0  # it is 0 where a value is missing
-    if np.unique(importance[seen]).size < 2:  # a static mask has no importance
-        return None
-    n = seen.sum(0)
-    mean = binned(importance.sum(0) / np.maximum(n, 1), n > 0, edges)  # (bins, D)
-    varies = np.nan_to_num(np.nanstd(np.where(n.any(0), mean, 0), axis=0))
+    if importance is None or len(np.unique(importance[importance > 0])) < 2:
+        return None  # another method, or a mask that was not learned
+    S = mean(np.where(importance > 0, importance, np.nan)[:, steps])  # it is 0 where one is missing
+    varies = np.nanstd(np.where(np.isnan(S).all(0), 0, S), axis=0)  # (D,)
     rows = np.sort(np.argsort(-varies, kind="stable")[:ROWS])
-    return {"variates": rows.tolist(), "values": plain(mean.T[rows])}
+    return {"variates": rows.tolist(), "values": plain(S.T[rows])}
 
 
 def clusters_of(found, names):
     """For each of the largest clusters its mean, and the sampled members nearest to its middle."""
-    labels, E, trace = found["labels"], found["embedding"], found.get("trace")
-    sizes = np.bincount(labels)
-    clusters = []
-    for c in sorted(np.argsort(-sizes, kind="stable")[:CLUSTERS]):
-        if not sizes[c]:
-            continue
-        rows = np.flatnonzero(labels[found["shown"]] == c)  # among the sampled series
-        away = np.linalg.norm(E[found["shown"][rows]] - E[labels == c].mean(0), axis=1)
+    labels, E, shown = found["labels"], found["embedding"], found["shown"]
+    sizes, clusters = np.bincount(labels), []
+    largest = np.argsort(-sizes, kind="stable")[:CLUSTERS]
+    for c in np.sort(largest[sizes[largest] > 0]).tolist():
+        rows = np.flatnonzero(labels[shown] == c)  # among the sampled series
+        away = np.linalg.norm(E[shown[rows]] - E[labels == c].mean(0), axis=1)
         members = []
         for s in rows[np.argsort(away, kind="stable")[:MEMBERS]]:
-            member = {"name": names[found["shown"][s]], "values": plain(found["series"][s].T)}
-            if trace is not None:
-                tenths = trace[:, s].astype(int) * 9 // 255  # (frames, bins, D')
-                member["hidden"] = [["".join(map(str, v)) for v in frame.T] for frame in tenths]
-            members.append(member)
-        told = {"cluster": int(c), "size": int(sizes[c]), "mean": plain(found["means"][c].T)}
+            members.append({"name": names[shown[s]], "values": plain(found["series"][s].T)})
+            if "trace" in found:  # "0110..." for each frame and variate
+                frames = found["trace"][:, s].astype(int).transpose(0, 2, 1)  # (frames, D', T')
+                members[-1]["hidden"] = [["".join(map(str, v)) for v in frame] for frame in frames]
+        told = {"cluster": c, "size": int(sizes[c]), "mean": plain(found["means"][c].T)}
         clusters.append(told | {"members": members})
     return clusters
 
 
-def content(folder, seed=None):
-    """What the page says, as plain data; `seed`: else the one that agrees most with the others."""
+def content(folder):
+    """What the page says, as plain data; its pictures are of the seed that agrees most."""
     results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     with open(folder / "labels.csv", encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    seeds = [record["seed"] for record in results["per_seed"]]
-    labelings = [[int(row[f"seed_{s}"]) for row in rows] for s in seeds]
-    agree = np.array([[ari(a, b) for b in labelings] for a in labelings])
-    if seed is None:
-        seed = seeds[int(agree.sum(0).argmax())]
-    if seed not in seeds:
-        raise ValueError(f"{folder} has no seed {seed}, but {', '.join(map(str, seeds))}")
-    arrays = {}
-    for s in seeds:
-        with np.load(folder / f"seed_{s}.npz") as file:
-            arrays[s] = {n: file[n] for n in (file.files if s == seed else ["record"])}
-    histories = {s: json.loads(str(arrays[s]["record"]))["history"] for s in seeds}
-    found = arrays[seed]
-    if "means" not in found:
-        raise ValueError(f"{folder} was made by an older version, which kept nothing for a page")
     classes = [row["class"] for row in rows]
     names = [f"{row.get('id') or row['sample']} {row['class']}".strip() for row in rows]
-    points, at = plain(plane(found["embedding"])), spread(len(rows), POINTS)
+    files = {r["seed"]: folder / f"seed_{r['seed']}.npz" for r in results["per_seed"]}
+    done = {seed: arrays_of(file, ("labels", "record")) for seed, file in files.items()}
+    agree = np.array(
+        [[ari(a["labels"], b["labels"]) for b in done.values()] for a in done.values()]
+    )
+    seed = [*done][agree.sum(0).argmax()]
+    found = arrays_of(files[seed], ARRAYS)
+    labels, at = found["labels"].tolist(), plain(plane(found["embedding"]))
     return {
-        "results": results, "seed": seed, "seeds": seeds, "agree": plain(agree),
-        "histories": histories, "edges": found["edges"].tolist(), "steps": results["shape"][1],
-        "variates": found["variates"].tolist(), "clusters": clusters_of(found, names),
-        "sizes": np.bincount(found["labels"], minlength=results["n_clusters"]).tolist(),
+        "results": results, "seed": seed, "seeds": [*done], "agree": plain(agree),
+        "histories": {s: json.loads(str(a["record"]))["history"] for s, a in done.items()},
+        "steps": found["steps"].tolist(), "variates": found["variates"].tolist(),
         "epochs": found["trace_epochs"].tolist() if "trace" in found else [],
-        "points": [[*points[i], int(found["labels"][i]), classes[i], names[i]] for i in at],
-        "importance": importance_by_time(found.get("importance"), found["edges"]),
-        "pairs": [[c, int(k)] for c, k in zip(classes, found["labels"])] if classes[0] else None,
+        "clusters": clusters_of(found, names),
+        "sizes": np.bincount(labels, minlength=results["n_clusters"]).tolist(),
+        "points": [[*at[i], labels[i], classes[i], names[i]] for i in spread(len(at), POINTS)],
+        "importance": importance_by_time(found.get("importance"), found["steps"]),
+        "pairs": list(zip(classes, labels)) if classes[0] else None,
     }  # fmt: skip
 
 
-def make(folder, seed=None):
+def make(folder):
     """Write `folder`/report.html; returns its path."""
-    told = json.dumps(content(folder, seed), allow_nan=False).replace("<", "\\u003c")
+    told = json.dumps(content(folder), allow_nan=False).replace("<", "\\u003c")
     template = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
     write(folder / "report.html", template.replace("/*DATA*/null", told))
     return folder / "report.html"
@@ -180,16 +161,12 @@ def make(folder, seed=None):
 def main(argv=None):
     p = argparse.ArgumentParser(prog="python -m support.page", description=__doc__.split("\n")[0])
     p.add_argument("folder", type=Path, help="a run's folder, runs/<data>")
-    p.add_argument("--seed", type=int, help="default: the seed that agrees most with the others")
-    args = p.parse_args(argv)
+    folder = p.parse_args(argv).folder
     try:
-        print(make(args.folder, args.seed))
+        print(make(folder))
     except (OSError, ValueError, KeyError) as error:
-        told = f"{args.folder} holds no finished run: {error}"
-        print(f"support.page: error: {' '.join(told.split())}", file=sys.stderr)
-        return 2
-    return 0
+        p.exit(2, f"support.page: error: {folder} holds no finished run: {one_line(error)}\n")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

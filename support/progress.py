@@ -51,10 +51,9 @@ class Progress:
         N, T, D = shape
         wait = f"seed {seed}: no epoch after {PATIENCE} s; {N} series of {T} steps, {D} variates"
         wait += "; fewer --max-keys take less time" if T > 1000 else ""
-        self.timer = threading.Timer(PATIENCE, say, (wait,))
+        self.timer = threading.Timer(PATIENCE, lambda: quiet or say(wait))
         self.timer.daemon = True
-        if not self.quiet:
-            self.timer.start()
+        self.timer.start()
 
     def start(self, epochs):
         """From here on the epochs are timed; so many were done by an earlier process."""

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from metrics import ari
+from support.archive import arrays_of
 from support.files import csv_text, write, write_json
 
 # The paper's Tables 1 and 2: the only place of its numbers in this project.
@@ -33,38 +34,43 @@ def stats(rows):
     return {m: {"mean": float(np.mean(v)), "std": float(np.std(v))} for m, v in values.items()}
 
 
+def average(values):
+    """The mean of those that are not None; None where there is none."""
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
+
+
 def agreement(labelings):
     """How far labelings (N,) agree: the mean ARI of their pairs; None for fewer than two."""
-    pairs = [ari(a, b) for a, b in itertools.combinations(labelings, 2)]
-    return float(np.mean(pairs)) if pairs else None
+    return average(ari(a, b) for a, b in itertools.combinations(labelings, 2))
 
 
 def diagnosis(done):
     """(agreement, label_change, verdict) of {seed: what `Run.finished` gives}; no class is read."""
-    agree = agreement([found["labels"] for found in done.values()])
-    last = [record for found in done.values() for record in found["history"][-LAST:]]
-    moved = [record["label_change"] for record in last if "label_change" in record]
-    moved = float(np.mean(moved)) if moved else None
+    found = list(done.values())
+    agree = agreement([f["labels"] for f in found])
+    moved = average(r.get("label_change") for f in found for r in f["history"][-LAST:])
     doubts = []
     if agree is not None and agree < MIN_AGREEMENT:
         doubts.append(f"the seeds agree only {agree:.2f} (mean ARI)")
     if moved is not None and moved > MAX_CHANGE:
         doubts.append(f"{moved:.1%} of the labels still changed at the end")
-    if any(f["record"]["clusters_used"] < f["record"]["clusters"] for f in done.values()):
+    if any(f["record"]["clusters_used"] < f["record"]["clusters"] for f in found):
         doubts.append("a cluster stayed empty")
+    verdict = f"looks reliable: the seeds agree {agree or 0:.2f} (mean ARI)"
     if doubts:
-        return agree, moved, f"looks unreliable: {'; '.join(doubts)}"
-    if agree is None:
-        return agree, moved, "one seed only: give more --seeds to see how far they agree"
-    return agree, moved, f"looks reliable: the seeds agree {agree:.2f} (mean ARI)"
+        verdict = f"looks unreliable: {'; '.join(doubts)}"
+    elif agree is None:
+        verdict = "one seed only: give more --seeds to see how far they agree"
+    return agree, moved, verdict
 
 
 def papers_row(config):
     """EMTC's row of the paper's Table 2, if this run is on the data of its Table 1, else None."""
-    table1 = PAPER["table1"]["datasets"].get(config["data"])
-    same = table1 and config["split"] == "test" and config["n_clusters"] == table1["g"]
+    row = PAPER["table1"]["datasets"].get(config["data"], {})
     # N is left out: Table 1 misprints that of two data sets.
-    if not same or config["shape"][1:] != [table1["T"], table1["D"]]:
+    given = [config["split"], config["n_clusters"], *config["shape"][1:]]
+    if given != ["test", row.get("g"), row.get("T"), row.get("D")]:
         return None
     row = PAPER["table2"]["results"][config["data"]]
     return {m: dict(zip(("mean", "std"), row[m]["EMTC"], strict=True)) for m in ("ACC", "F1")}
@@ -98,9 +104,7 @@ def save_results(run, data, done):
 
 def labels_csv(data, columns, classes=True):
     """A row a sample as CSV: its number, its id if it has one, its class, and the `columns`."""
-    table = {"sample": range(len(data.X))}
-    if data.ids is not None:
-        table["id"] = data.ids
+    table = {"sample": range(len(data.X))} | ({"id": data.ids} if data.ids else {})
     if classes:
         named = data.y is not None
         table["class"] = [data.classes[c] for c in data.y] if named else [""] * len(data.X)
@@ -120,21 +124,16 @@ def report(results):
         found = [short(of[m]["mean"], of[m]["std"]) if m in of else "-" for m in METRICS]
         return row(label, found)
 
-    lines = []
+    lines, base, per_seed = [], results["baselines"], results["per_seed"]
+    best = {"  the paper's EMTC": results["paper"], "  here (--oracle)": results.get("oracle")}
+    best = [spread(label, of) for label, of in best.items() if of]
     if results["final"]:
-        lines.append(row("last epoch", METRICS))
-        for seed in results["per_seed"]:
-            lines.append(row(f"  seed {seed['seed']}", [short(seed[m]) for m in METRICS]))
-        lines.append(spread("  mean ± std", results["final"]))
-        lines.append("without training")
-        lines.append(spread("  k-means on raw values", results["baselines"]["raw_kmeans"]))
-        lines.append(spread("  k-means, untrained net", results["baselines"]["untrained"]))
-        if results["paper"] or "oracle" in results:
-            lines.append(f"best epoch, {ORACLE}")
-        if results["paper"]:
-            lines.append(spread("  the paper's EMTC", results["paper"]))
-        if "oracle" in results:
-            lines.append(spread("  here (--oracle)", results["oracle"]))
+        lines += [row("last epoch", METRICS)]
+        lines += [row(f"  seed {s['seed']}", [short(s[m]) for m in METRICS]) for s in per_seed]
+        lines += [spread("  mean ± std", results["final"]), "without training"]
+        lines += [spread("  k-means on raw values", base["raw_kmeans"])]
+        lines += [spread("  k-means, untrained net", base["untrained"])]
+        lines += [f"best epoch, {ORACLE}", *best] if best else []
     return "\n".join([*lines, results["verdict"]])
 
 
@@ -158,18 +157,16 @@ def silhouette(E, labels, most=2000):
     Of more than `most` samples every k-th is taken. None for a single cluster.
     """
     step = -(-len(E) // most)
-    E, labels = np.asarray(E, np.float64)[::step], np.asarray(labels)[::step]
+    E, labels = torch.tensor(E[::step]).double(), np.asarray(labels)[::step]
     member = labels[:, None] == np.unique(labels)  # (N, g)
     if member.shape[1] < 2:
         return None
-    square = (E * E).sum(1)
-    apart = np.sqrt(np.maximum(square[:, None] + square - 2 * E @ E.T, 0))  # (N, N)
-    np.fill_diagonal(apart, 0)
+    apart = torch.cdist(E, E, compute_mode="donot_use_mm_for_euclid_dist").numpy()  # (N, N)
     total, size = apart @ member, member.sum(0)  # (N, g), (g,)
-    a = total[member] / np.maximum(size - 1, 1)[member.argmax(1)]
+    own = size[member.argmax(1)]  # (N,)
+    a = total[member] / np.maximum(own - 1, 1)
     b = np.where(member, np.inf, total / size).min(1)
-    alone = (size == 1)[member.argmax(1)]
-    return float(np.where(alone, 0, (b - a) / np.maximum(np.maximum(a, b), 1e-12)).mean())
+    return float(np.where(own == 1, 0, (b - a) / np.maximum(np.maximum(a, b), 1e-12)).mean())
 
 
 def check_folder(folder):
@@ -182,29 +179,26 @@ def check_folder(folder):
 
 def compare(folder, clusters, data):
     """Write choice.json and labels.csv for the runs folder/g<g>; returns their table."""
-    rows, columns = [], {}
+    rows, columns, lines = [], {}, []
     for g in clusters:
         results = json.loads((folder / f"g{g}" / "results.json").read_text(encoding="utf-8"))
-        row = {"clusters": g, "agreement": results["agreement"], "silhouette": [], "smallest": []}
-        for seed in results["seeds"]:
-            with np.load(folder / f"g{g}" / f"seed_{seed}.npz") as file:
-                columns[f"g{g}_seed_{seed}"] = labels = file["labels"]
-                row["silhouette"].append(silhouette(file["embedding"], labels))
-                row["smallest"].append(int(np.bincount(labels, minlength=g).min()))
-        known = [value for value in row["silhouette"] if value is not None]
-        row["silhouette"] = float(np.mean(known)) if known else None
-        rows.append({**row, "smallest": min(row["smallest"])})
-    suggestion = suggested(rows)
-    write_json(folder / "choice.json", {"suggestion": suggestion, "rows": rows})
+        files = {seed: folder / f"g{g}" / f"seed_{seed}.npz" for seed in results["seeds"]}
+        found = {seed: arrays_of(files[seed], ("labels", "embedding")) for seed in files}
+        columns |= {f"g{g}_seed_{seed}": f["labels"] for seed, f in found.items()}
+        apart = average(silhouette(f["embedding"], f["labels"]) for f in found.values())
+        smallest = min(int(np.bincount(f["labels"], minlength=g).min()) for f in found.values())
+        row = {"clusters": g, "agreement": results["agreement"]}
+        rows.append({**row, "silhouette": apart, "smallest": smallest})
+        cells = ["-" if value is None else f"{value:.2f}" for value in (row["agreement"], apart)]
+        lines.append(f"{g:>4}{cells[0]:>12}{cells[1]:>12}{smallest:>18}")
+    g = suggested(rows)
+    write_json(folder / "choice.json", {"suggestion": g, "rows": rows})
     write(folder / "labels.csv", labels_csv(data, columns))
-    lines = [f"{'g':>4}{'agreement':>12}{'silhouette':>12}{'smallest cluster':>18}"]
-    for row in rows:
-        cells = ["-" if row[k] is None else f"{row[k]:.2f}" for k in ("agreement", "silhouette")]
-        lines.append(f"{row['clusters']:>4}{cells[0]:>12}{cells[1]:>12}{row['smallest']:>18}")
-    told = f"Suggestion: g = {suggestion}, the highest silhouette among those whose seeds agree."
-    if suggestion is None:
+    head = f"{'g':>4}{'agreement':>12}{'silhouette':>12}{'smallest cluster':>18}"
+    told = f"Suggestion: g = {g}, the highest silhouette among those whose seeds agree."
+    if g is None:
         told = f"No suggestion: for no g do the seeds agree by {MIN_AGREEMENT}."
-    return "\n".join([*lines, READ, told])
+    return "\n".join([head, *lines, READ, told])
 
 
 def suggested(rows):

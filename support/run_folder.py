@@ -6,6 +6,7 @@ config.json says which run it is. All other files are made from these, and made 
 A lock of the operating system keeps a second process out, and ends with the process.
 """
 
+import contextlib
 import io
 import itertools
 import json
@@ -17,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from support.archive import arrays_of
 from support.files import intact, write, write_json
 
 try:
@@ -27,7 +29,7 @@ except ImportError:  # Windows has no such locks
 LITTER = ("*.part", "*.pt.*.tmp")  # unfinished files that a kill left behind
 START = {"model": None, "history": [], "oracle": None, "seconds": 0.0, "trace": None}
 # What torch, numpy and json make of a whole container with something else in it.
-WRONG = (AttributeError, LookupError, TypeError, ValueError, RuntimeError, pickle.UnpicklingError)
+WRONG = (LookupError, TypeError, ValueError, RuntimeError, EOFError, pickle.UnpicklingError)
 RECORD = {"record", "history", "oracle", "baselines"}  # what a finished seed tells beside arrays
 
 
@@ -52,33 +54,27 @@ class Run:
     """A run's folder, locked for this process. Nothing in it changes before `begin`."""
 
     def __init__(self, folder, config, resume):
-        self.folder = Path(os.path.abspath(folder))
-        self.config = json.loads(json.dumps(config))
-        if self.folder.is_dir():
-            self._old_config()  # refuses a foreign folder before there is a lock file in it
+        self.folder, self.config = Path(os.path.abspath(folder)), json.loads(json.dumps(config))
+        self._old_config()  # refuses a foreign folder before there is a lock file in it
         self.lock = lock(self.folder)
-        self.old = self._old_config()
-        self.begun, self.noted = resume and self.old is not None, set()
-        if resume and not self.begun:
-            print(f"note: no run in {folder} yet; starting one", file=sys.stderr)
+        self.old, self.noted = self._old_config(), set()
+        self.begun = resume and self.old is not None
         if self.begun:
             self._go_on(folder)
+        elif resume:
+            print(f"note: no run in {folder} yet; starting one", file=sys.stderr)
 
     def _go_on(self, folder):
         """Refuse another run's settings or data; further seeds may join the old ones."""
         old, new = self.old, self.config
-        seeds_join = set(old.get("seeds", [])) <= set(new["seeds"])
-        differ = [
-            f"{key} {old.get(key)} (now {new.get(key)})"
-            for key in {**old, **new}
-            if old.get(key) != new.get(key) and not (key == "seeds" and seeds_join)
-        ]
+        differ = [key for key in {**old, **new} if old.get(key) != new.get(key)]
+        if "seeds" in differ and set(old.get("seeds", [])) <= set(new["seeds"]):
+            differ.remove("seeds")
         if differ:
-            told = f"{folder} was made with {', '.join(differ)}"
-            raise ValueError(f"{told}; use those, or another --out")
-        for pattern in LITTER:
-            for file in list(self.folder.glob(pattern)):
-                file.unlink()
+            told = ", ".join(f"{key} {old.get(key)} (now {new.get(key)})" for key in differ)
+            raise ValueError(f"{folder} was made with {told}; use those, or another --out")
+        for file in [file for pattern in LITTER for file in self.folder.glob(pattern)]:
+            file.unlink()
 
     def __getstate__(self):
         return {**self.__dict__, "lock": None}  # a process that fits one seed for this one
@@ -92,9 +88,8 @@ class Run:
                     return old
             except (ValueError, TypeError, KeyError):
                 raise ValueError(f"{path} is not the config of a run; give another --out") from None
-        if any(f.name != ".lock" and f.suffix != ".part" for f in self.folder.iterdir()):
+        if any(f.name != ".lock" and f.suffix != ".part" for f in self.folder.glob("*")):
             raise ValueError(f"{self.folder} holds files, but no run; give another --out")
-        return None
 
     def begin(self):
         """Take the folder for this run; the older run in it, if any, moves aside as a whole."""
@@ -114,11 +109,9 @@ class Run:
         path = self.folder / name
         if not self.begun or not path.exists():
             return None
-        try:
+        with contextlib.suppress(*WRONG):
             if intact(path):  # torch and numpy would not look at the checksums
                 return read(path)
-        except (LookupError, TypeError, ValueError, RuntimeError, EOFError, pickle.UnpicklingError):
-            pass  # a whole container with something else in it
         if name not in self.noted:
             print(f"note: {name} is damaged; what it held is computed again", file=sys.stderr)
         self.noted.add(name)
@@ -132,12 +125,11 @@ class Run:
         return found
 
     def _read_seed(self, path):
-        with np.load(path) as file:
-            found = {"labels": file["labels"], **json.loads(str(file["record"]))}
-        labels, N, g = found["labels"], self.config["shape"][0], self.config["n_clusters"]
-        if labels.shape != (N,) or labels.dtype.kind != "i" or not RECORD <= found.keys():
-            raise ValueError
-        if labels.min() < 0 or labels.max() >= g:
+        labels, record = arrays_of(path, ("labels", "record")).values()
+        found = {"labels": labels, **json.loads(str(record))}
+        N, g = self.config["shape"][0], self.config["n_clusters"]
+        whole = labels.shape == (N,) and labels.dtype.kind == "i" and RECORD <= found.keys()
+        if not whole or labels.min() < 0 or labels.max() >= g:
             raise ValueError
         return found
 
@@ -147,13 +139,12 @@ class Run:
             try:
                 model.save(self.folder / f"model_seed{seed}.pt")
             except RuntimeError:  # torch's writer where a file would raise OSError
-                told = f"cannot write model_seed{seed}.pt; is the disk full?"
-                raise OSError(told) from None
+                raise OSError(f"cannot write model_seed{seed}.pt; is the disk full?") from None
         names = ("labels", "embedding", "importance", "mask")  # a related method has two of them
         arrays = {n: getattr(model, n + "_") for n in names if hasattr(model, n + "_")} | more
-        buffer = io.BytesIO()
-        np.savez(buffer, record=json.dumps(record), **arrays)
-        write(self.folder / f"seed_{seed}.npz", buffer.getvalue())
+        file = io.BytesIO()
+        np.savez(file, record=json.dumps(record), **arrays)
+        write(self.folder / f"seed_{seed}.npz", file.getbuffer())
         (self.folder / f"checkpoint_seed{seed}.pt").unlink(missing_ok=True)
 
     def checkpoint(self, seed):
@@ -168,9 +159,9 @@ class Run:
         return state
 
     def save_checkpoint(self, seed, state):
-        buffer = io.BytesIO()
-        torch.save(state, buffer)
-        write(self.folder / f"checkpoint_seed{seed}.pt", buffer.getvalue(), lasting=False)
+        file = io.BytesIO()
+        torch.save(state, file)
+        write(self.folder / f"checkpoint_seed{seed}.pt", file.getbuffer(), lasting=False)
 
     def write_log(self, found):
         """log.jsonl anew, from {seed: {"history": ...}}, whatever a kill left of its last line."""

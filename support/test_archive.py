@@ -7,28 +7,10 @@ import pytest
 
 import uea_loader
 from support import archive
-from uea_loader import DataError, load
+from support.conftest import put, refused
+from uea_loader import load
 
 TS = "@problemName t\n@classLabel true b a\n@data\n"
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("EMTC_DATA", str(tmp_path / "cache"))
-    monkeypatch.chdir(tmp_path)
-    return tmp_path / "cache"
-
-
-def put(path, text):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-    return path
-
-
-def refused(name, *words, **options):
-    with pytest.raises(DataError) as e:
-        load(name, **options)
-    assert "\n" not in str(e.value) and all(word in str(e.value) for word in words), str(e.value)
 
 
 # ---- finding
@@ -53,15 +35,8 @@ def test_places_and_formats_in_their_order(tmp_path, cache):
     refused("Mine", "nowhere: no such folder", data_dir=tmp_path / "nowhere")
     refused("my", "my: holds no Mine_TRAIN and Mine_TEST as .ts or .arff", split="all")
     refused("..", "holds no")
-    for name in (
-        "Epilepsy/..",
-        "../Mine",
-        "a/Epilepsy",
-        "Epilepsy\0",
-        "..\\Epilepsy",
-        "",
-        "x" * 300,
-    ):
+    bad = ("Epilepsy/..", "../Mine", "a/Epilepsy", "Epilepsy\0", "..\\Epilepsy", "", "x" * 300)
+    for name in bad:
         refused(name, name[:2])
 
 
@@ -101,21 +76,15 @@ def test_binary_copy_is_checked_and_never_trusted_when_broken(tmp_path, cache, m
     whole, read = copy.read_bytes(), uea_loader._read_text
     monkeypatch.setattr(uea_loader, "_read_text", lambda *a: pytest.fail("read again"))
     again = load(path)
-    assert (
-        np.array_equal(again.X, first.X, equal_nan=True)
-        and again.y.tolist() == [1, 0]
-        and again.classes == ["b", "a"]
-    )
-    assert again.X.flags.writeable and again.ids is None
+    assert np.array_equal(again.X, first.X, equal_nan=True) and again.X.flags.writeable
+    assert again.y.tolist() == [1, 0] and again.classes == ["b", "a"] and again.ids is None
     monkeypatch.setattr(uea_loader, "_read_text", read)
     at = whole.index(first.X.tobytes())
     flipped = whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :]
     for broken in (whole[:-3], whole[:20], b"", flipped, whole.replace(b"rest.npy", b"rust.npy")):
         copy.write_bytes(broken)
-        assert (
-            np.array_equal(load(path).X, first.X, equal_nan=True)
-            and copy.read_bytes()[-40:] == whole[-40:]
-        )
+        assert np.array_equal(load(path).X, first.X, equal_nan=True)
+        assert copy.read_bytes()[-40:] == whole[-40:]
     stat = os.stat(path)
     put(path, TS + "1,7:a\n3:b\n")  # same size, same time: the content decides
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))

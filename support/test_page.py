@@ -32,26 +32,27 @@ addEventListener("load", () => {
 });</script>"""
 
 
-def test_a_trace_is_thinned_and_binned_by_hand():
+def test_a_trace_is_thinned_by_hand(monkeypatch):
+    monkeypatch.setattr(page, "STEPS", 4)
     X = np.arange(2 * 7 * 1.0).reshape(2, 7, 1)
     X[0, 5:] = np.nan
-    look = page.Look(X)
-    look.edges = np.array([0, 2, 4])  # bins of 2, 2 and 3 steps
-    mask, trace = np.ones(X.shape, bool), None
+    look, trace = page.Look(X), None
+    assert look.steps.tolist() == [0, 2, 4, 6]
+    mask = np.ones(X.shape, bool)
     mask[0, [0, 1, 2]] = mask[0, 5:] = mask[1, 4] = False
     for epoch in range(1, 100):
         trace = look.add(trace, epoch, mask if epoch < 99 else ~mask)
-    assert trace["stride"] == 4 and trace["epochs"] == list(range(1, 100, 4))
+    assert len(trace) == 40 and [*trace][0] == 1 and [*trace][-1] == 99
+    assert set(np.diff([*trace])) <= {1, 2, 3, 4}
     found = look.arrays(trace, np.array([1, 1]), mask)
-    hidden = found["trace"] / 255
-    assert hidden.shape == (26, 2, 3, 1) and found["trace_epochs"].tolist() == [
-        *trace["epochs"],
-        -1,
-    ]
-    assert np.allclose(hidden[0, :, :, 0], [[1, 0.5, 0], [0, 0, 1 / 3]], atol=0.002)
+    hidden = found["trace"][:, :, :, 0].astype(int)
+    assert hidden.shape == (41, 2, 4) and found["trace_epochs"].tolist() == [*trace, -1]
+    assert hidden[0].tolist() == hidden[-1].tolist() == [[1, 1, 0, 0], [0, 0, 1, 0]]
+    assert hidden[-2].tolist() == [[0, 0, 1, 0], [1, 1, 0, 1]]  # a missing value is never hidden
     assert np.isnan(found["means"][0]).all()  # no member
-    assert found["means"][1, :, 0].tolist() == [4, 6, pytest.approx((7.5 + 12 + 13) / 3)]
-    assert found["series"][0, :, 0].tolist() == [0.5, 2.5, 4]
+    assert found["means"][1, :, 0].tolist() == [3.5, 5.5, 7.5, 13]
+    assert np.array_equal(found["series"][0, :, 0], [0, 2, 4, np.nan], equal_nan=True)
+    assert look.arrays(None, np.array([0, 1]), None).keys() == {*found} - {"trace", "trace_epochs"}
 
 
 def test_importance_and_plane():
@@ -146,9 +147,11 @@ def test_the_page_alone(tmp_path, capsys):
     folder = one_run(tmp_path)
     first = (folder / "report.html").read_bytes()
     (folder / "report.html").unlink()
-    assert page.main([str(folder)]) == 0 and (folder / "report.html").read_bytes() == first
-    assert page.main([str(folder), "--seed", "1"]) == 0
-    assert '"seed": 1' in (folder / "report.html").read_text()
-    capsys.readouterr()
-    for given in ([str(tmp_path)], [str(folder), "--seed", "7"]):
-        assert page.main(given) == 2 and len(capsys.readouterr().err.splitlines()) == 1
+    page.main([str(folder)])
+    assert (folder / "report.html").read_bytes() == first
+    (folder / "seed_0.npz").write_bytes(b"x")
+    for given in (tmp_path, folder):
+        capsys.readouterr()
+        with pytest.raises(SystemExit, match="2"):
+            page.main([str(given)])
+        assert len(capsys.readouterr().err.splitlines()) == 1
