@@ -1,8 +1,8 @@
 """What related.py and nc_vqvae.py share: both splits, studies, scores of what is learned or drawn.
 
-FID and IS need a classifier of real data. The papers download one per data set; here a small FCN
-(Wang et al., arXiv 1611.06455, a quarter of its width) is trained on the real training series. So
-THE SCALE IS OUR OWN: these numbers compare models on one data set in this project, nothing else.
+FID and IS need a classifier of real data; here a small FCN (Wang et al., arXiv 1611.06455, a
+quarter of its width) is trained on the real training series. So THE SCALE IS OUR OWN: these numbers
+compare models on one data set in this project, nothing else.
 
 H (N, h) features, X (N, T, D) z-scored series, y int64 (N,) in 0..k-1; all numpy.
 """
@@ -33,7 +33,7 @@ def load(name, args):
 
 
 def conduct(name, doc, argv, studies, run, modules, data, epochs):
-    """Fill results/<name>.json and print a table a study; returns the arguments and the records.
+    """Fill results/<name>.json and print a table a study.
 
     studies: {study: ({variant: options}, metrics)}; run(args, halves, study, options, seed): dict.
     """
@@ -55,7 +55,6 @@ def conduct(name, doc, argv, studies, run, modules, data, epochs):
             rows += [[v, *map(cell, row)]] if any(row) else []
         texts.append(print_table([study, *(f"{m}, {data}" for m, data in where)], rows))
     box.finish(text=texts)
-    return args, box.runs
 
 
 def knn_accuracy(H, y, H_test, y_test, k=5):
@@ -125,8 +124,8 @@ def compare(drawn, by_class, halves, seed=0):
     diversity  spread of the drawn series' features over that of the test series; 1: as diverse
     TSTR       train on synthetic, test on real: 5-NN accuracy on the test series of `by_class`
 
-    The units are those of the data. With the training series in both places: what real data give;
-    their FID comes from the few training series that there are, and is the higher for it.
+    With the training series in both places: what real data give; their FID comes from the few
+    training series that there are, and is the higher for it.
     """
     (X, y), (X_test, y_test) = halves.train, halves.test
     scale = Scale(X)

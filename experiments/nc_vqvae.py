@@ -1,8 +1,5 @@
 """NC-VQVAE's next checks: the augmentation, the codes that the prior starts from, the SSL weights.
 
-    python experiments/nc_vqvae.py                    # results/nc_vqvae.json, figures/nc_vqvae.png
-    python experiments/nc_vqvae.py --study weights --epochs 300
-
 Stage 1 and the prior see the training series only, each for --epochs passes; labels enter the prior
 by class, the 5-NN probe and the classifier behind FID and IS, never stage 1. Last epoch, nothing
 picked by a score. All priors are the same MaskGIT. MSE: squared error of the test series as the
@@ -16,7 +13,6 @@ import sys
 import generation
 import numpy as np
 import store
-from tables import picture, summary
 
 from related.nc_vqvae import NCVQVAE
 from related.second_view import SSL
@@ -48,10 +44,9 @@ def weighted(ssl, place=0, value=None):
     return {"ssl": ssl, "augment": "slice", "ssl_weights": tuple(weights)}
 
 
-BY_WEIGHT = {w: f"Barlow Twins, weight {w:g}" for w in (0, 0.1, 1, 10, 100, 1000)}
 TERMS = {"invariance": 2500, "variance": 2500, "covariance": 100}  # a hundred times their weights
 WEIGHTS = (
-    {name: weighted("barlow", 0, w) for w, name in BY_WEIGHT.items()}
+    {f"Barlow Twins, weight {w:g}": weighted("barlow", 0, w) for w in (0, 0.1, 1, 10, 100, 1000)}
     | {f"Barlow Twins, lambda {x:g}": weighted("barlow", 1, x) for x in (0, 0.5)}
     | {"VICReg": weighted("vicreg")}
     | {f"VICReg, {name} {x:g}": weighted("vicreg", place, x)
@@ -110,21 +105,9 @@ def run(args, halves, study, options, seed):
     return found
 
 
-def draw(runs, figure, axis):
-    """What the weight of Barlow Twins does to the reconstruction and to the probe."""
-    for data, row in summary(runs, ("MSE", "5NN")).items():
-        at = {w: row[f"weights: {v}"] for w, v in BY_WEIGHT.items() if f"weights: {v}" in row}
-        for metric, style in ("MSE", "o-"), ("5NN", "s--"):
-            values = [cells[metric]["mean"] for cells in at.values()]
-            axis.plot([w or 0.01 for w in at], values, style, label=f"{metric}, {data}")
-    axis.set(xscale="log", xlabel="weight of Barlow Twins (0 stands at .01)", ylim=(0, None))
-    axis.legend()
-
-
 def main(argv=None):
     modules = ("common", "nc_vqvae", "second_view", "maskgit")
-    args, runs = generation.conduct("nc_vqvae", __doc__, argv, STUDIES, run, modules, DATA, 40)
-    picture(args, functools.partial(draw, runs), height=4)
+    generation.conduct("nc_vqvae", __doc__, argv, STUDIES, run, modules, DATA, 40)
 
 
 if __name__ == "__main__":

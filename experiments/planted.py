@@ -3,9 +3,6 @@
 A window of 15 % of the series, at a random place, holds the wave of its class in two variates; all
 else tells nothing of the class. The truth is a bool (N, T, D), True = in the window.
 
-    python experiments/planted.py                     # results/planted.json, figures/planted.png
-    python experiments/planted.py --epsilon .1 .3 .7  # more rows: evolving at these thresholds
-
 b1     beside the waves, loud bursts of noise of the same lengths, in all variates and classes alike
 s1     instead of the bursts, smooth waves that belong to no class
 d5     six of eight variates hold noise only
@@ -149,8 +146,8 @@ def draw(axes, followed):
 def main(argv=None):
     """Train, print, save, draw the first seed."""
     epsilon = {"nargs": "+", "type": float, "default": [], "help": "rows at these thresholds"}
-    more = {"--epsilon": epsilon}
-    args = store.arguments("planted", __doc__, argv, seeds=range(5), options=more)
+    options = {"--epsilon": epsilon}
+    args = store.arguments("planted", __doc__, argv, seeds=range(5), options=options)
     args.data = [n for n in args.data if n in SETS] or (["b1"] if args.quick else list(SETS))
     rows = {**ROWS, **study.epsilons("evolving", args.epsilon)}
     box = store.Store(args)
@@ -161,7 +158,7 @@ def main(argv=None):
     followed = {name: follow(args, name) for name in args.data if args.epochs and name != "noise"}
     if followed:
         shape = {"nrows": 3, "ncols": len(followed), "squeeze": False, "height": 6.5}
-        tables.picture(args, lambda figure, axes: draw(axes, followed), **shape)
+        tables.picture(args, lambda axes: draw(axes, followed), **shape)
 
 
 if __name__ == "__main__":

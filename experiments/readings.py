@@ -1,10 +1,9 @@
 """What the finished runs of table2.py say; nothing is trained. Each is a table and a picture.
 
-    python experiments/readings.py                 # results/<reading>.json, figures/<reading>.png
-    python experiments/readings.py protocol        # one of them
+    python experiments/readings.py protocol        # or convergence, stability; without a name all
 
 convergence  do the losses fall (the paper's Fig. 4), when do the labels settle?
-stability    how far do epochs and seeds agree, and does that foretell ACC? Without true labels.
+stability    how far do the seeds agree, and does that foretell ACC? Without true labels.
 protocol     the last epoch, the epoch with the best ACC by the true labels (how the paper and its
              code read theirs), the best of 201 random labelings, and the paper's number
 """
@@ -18,14 +17,7 @@ from table2 import LUCK, ORACLE, PAPER
 
 from support.report import agreement
 
-TERMS = {
-    "total": "total loss, Eq. (13)",
-    "contra": "contra, Eq. (10)",
-    "intra": "intra, Eq. (5)",
-    "inter": "inter, Eq. (6)",
-    "kept": "share of values kept",
-    "label_change": "labels changed",
-}
+TERMS = ("total", "contra", "intra", "inter", "kept", "label_change")
 
 
 def curve(runs, name):
@@ -45,53 +37,45 @@ def plot(axis, own, name, title):
     axis.set(title=title, xscale="log", xlabel="epoch")
 
 
+# Each reading: (own runs by data set, Table 2) -> {data: {column: value}}, what else was found,
+# draw(axes), the shape of the picture.
+
+
 def convergence(own, cells):
-    """First and last value of each term, and how often the total rose."""
+    """First and last value of each term, and the share of epochs in which the total rose."""
     facts = {}
     for data, runs in own.items():
         mean = {name: curve(runs, name).mean(0) for name in TERMS}
-        facts[data] = {n: [float(v[0]), float(v[-1])] for n, v in mean.items()}
-        facts[data]["epochs"] = [r["epochs"] for r in runs]
-        facts[data]["rises"] = float((np.diff(mean["total"]) > 0).sum() / len(mean["total"]))
+        facts[data] = {"epochs": [r["epochs"] for r in runs]}
+        facts[data] |= {n: [float(v[0]), float(v[-1])] for n, v in mean.items()}
+        facts[data]["total rose"] = float((np.diff(mean["total"]) > 0).sum() / len(mean["total"]))
 
-    def draw(figure, axes):
-        for axis, (name, title) in zip(axes.flat, TERMS.items()):
-            plot(axis, own, name, title)
-        tables.legend(figure, axes.flat[0])
+    def draw(axes):
+        for axis, name in zip(axes.flat, TERMS):
+            plot(axis, own, name, f"{name}, mean and range of the seeds")
 
-    rows = []
-    for data, f in facts.items():
-        ends = [f"{f[n][0]:.3f} to {f[n][1]:.3f}" for n in TERMS]
-        rows.append([data, f["epochs"], *ends, f"{f['rises']:.0%}"])
-    heads = ["data", "epochs run", *TERMS, "total rose in"]
-    return facts, heads, rows, draw, {"nrows": 2, "ncols": 3}
+    return facts, {}, draw, {"nrows": 2, "ncols": 3, "height": 6.0}
 
 
 def stability(own, cells):
-    """ARI between seeds and its correlation with ACC; how many labels still change, till when."""
+    """How far the seeds agree (ARI), how many labels change, after which epoch at most 1 %."""
     facts = {}
     for data, runs in own.items():
         facts[data] = {
             "agreement": agreement([r["labels"] for r in runs]),
             "label_change": float(np.mean([r["label_change"] for r in runs])),
             "ACC": float(np.mean([r["ACC"] for r in runs])),
-            "settled_at": [settled(r["curves"]["label_change"]) for r in runs],
+            "settled at": [settled(r["curves"]["label_change"]) for r in runs],
         }
-    rows = [[d, *(number(f[n]) for n in ("agreement", "label_change", "ACC")), f["settled_at"]]
-            for d, f in facts.items()]  # fmt: skip
-    r = facts["correlation"] = foretells(list(facts.values()))
-    rows.append(["agreement and ACC", f"r = {r['r']:.2f}" if r else "-", "", "", ""])
 
-    def draw(figure, axes):
+    def draw(axes):
         plot(axes[0], own, "label_change", "Share of labels changed in an epoch")
         for data in own:
             axes[1].plot(facts[data]["agreement"] or np.nan, facts[data]["ACC"], "o")
         title = "ACC over the seeds' agreement (ARI)"
         axes[1].set(title=title, xlim=(0, 1.03), ylim=(0, 1.03))
-        tables.legend(figure, axes[0])
 
-    heads = ["data", "seeds agree (ARI)", "labels changing", "ACC", "settled at"]
-    return facts, heads, rows, draw, {"ncols": 2, "height": 4.2}
+    return facts, {"correlation": foretells(facts.values())}, draw, {"ncols": 2, "height": 4.2}
 
 
 def settled(changes, share=0.01):
@@ -110,31 +94,30 @@ def foretells(facts):
 
 def protocol(own, cells):
     """What picking the epoch by the labels adds, the luck floor, the paper's number."""
-    shown = ("EMTC", ORACLE, LUCK, PAPER)
+    shown, facts = ("EMTC", ORACLE, LUCK, PAPER), {}
     looks = {data: {k: cells[data][k] for k in shown if k in cells[data]} for data in own}
-    facts, rows = {}, []
     for data, row in looks.items():
         last, best, luck, paper = (row[k]["ACC"]["mean"] if k in row else np.nan for k in shown)
         gains = {"selection": best - last, "above_luck": last - luck}
-        facts[data] = {**gains, "paper_above_luck": paper - luck}
         at = [f"{r['oracle']['epoch']} of {r['epochs']}" for r in own[data]]
-        gains = [f"{v:+.3f}" if np.isfinite(v) else "-" for v in facts[data].values()]
-        rows.append([data, *gains, ", ".join(at)])
-    facts["mean"] = {"selection": np.mean([f["selection"] for f in facts.values()])}
+        facts[data] = {**gains, "paper_above_luck": paper - luck, "best epoch": at}
+    mean = float(np.mean([f["selection"] for f in facts.values()]))
 
-    def draw(figure, axis):
+    def draw(axis):
         tables.bars(axis, looks, LUCK)
         tables.dots(axis, looks, "ACC", hollow=(ORACLE, PAPER))
         axis.set(xlim=(0, 1.02), title="Hollow: epoch picked by the true labels; grey: luck floor")
-        tables.legend(figure, axis)
 
-    heads = ["data", "selection adds", "last above luck", "paper above luck", "best epoch at"]
-    return facts, heads, rows, draw, {"height": 1.8 + 0.55 * len(looks)}
+    return facts, {"mean_selection": mean}, draw, {"height": 1.8 + 0.55 * len(looks)}
 
 
-def number(value):
-    """The number as text, a dash for None."""
-    return "-" if value is None else f"{value:.3f}"
+def written(value):
+    """A cell as text: numbers of three digits, lists side by side, a dash for what is not known."""
+    if isinstance(value, list):
+        return ", ".join(map(written, value))
+    if isinstance(value, float):
+        return f"{value:.3f}" if np.isfinite(value) else "-"
+    return "-" if value is None else str(value)
 
 
 READINGS = {f.__name__: f for f in (convergence, stability, protocol)}
@@ -145,19 +128,23 @@ def main(argv=None):
     which = {"nargs": "*", "choices": [*READINGS, []], "default": [], "help": "default: all"}
     args = store.arguments("readings", __doc__, argv, options={"readings": which})
     source = args.out / "table2.json"
-    saved = tables.read_json(source)
-    runs = [r for r in saved.get("runs", []) if r["variant"] == "EMTC" and r["epochs"]]
-    if not runs or "table" not in saved:
+    saved, own = tables.read_json(source), {}
+    for run in saved.get("runs", []):
+        if run["variant"] == "EMTC" and run["epochs"]:
+            own.setdefault(run["data"], []).append(run)
+    if not own or "table" not in saved:
         raise store.UserError(f"{source} has no finished runs: run experiments/table2.py first")
-    own = {d: [r for r in runs if r["data"] == d] for d in dict.fromkeys(r["data"] for r in runs)}
+    made = {"read_from": source.name, "read_hash": tables.file_hash(source)}
     for name in args.readings or READINGS:
-        facts, heads, rows, draw, shape = READINGS[name](own, saved["table"])
-        text = tables.print_table(heads, rows, f"{name}: {READINGS[name].__doc__}")
-        made = {"read_from": source.name, "read_hash": tables.file_hash(source)}
-        content = {"experiment": name, **made, "table": facts, "text": [text]}
+        facts, more, draw, shape = READINGS[name](own, saved["table"])
+        rows = [[data, *map(written, f.values())] for data, f in facts.items()]
+        heads = ["data", *next(iter(facts.values()))]
+        text = [tables.print_table(heads, rows, f"{name}: {READINGS[name].__doc__}")]
+        print(*(f"\n{key}: {value}" for key, value in more.items()))
+        content = {"experiment": name, **made, "table": facts, **more, "text": text}
         store.write_json(args.out / f"{name}.json", content)
         args.name = name
-        tables.picture(args, draw, **{"height": 6.0, **shape})
+        tables.picture(args, draw, **shape)
 
 
 if __name__ == "__main__":

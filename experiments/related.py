@@ -1,7 +1,6 @@
 """SimMTM and MUG judged by what their papers claim and leave open, as far as small data go.
 
-    python experiments/related.py                     # fills results/related.json
-    python experiments/related.py --study mug robust
+    python experiments/related.py --study mug robust    # default: all; fills results/related.json
 
 Trained on the TRAIN split without labels for --epochs passes, last epoch, judged on the TEST split:
 k-means on the test representation (ACC) and 5-NN from train to test, the only place where training

@@ -33,10 +33,9 @@ def run_all(folder, options, scripts=SCRIPTS):
     """{script: (exit status, seconds)}; a script that fails does not stop the others."""
     results = {}
     for number, name in enumerate(scripts, 1):
-        file, *more = name.split()
-        path, start = folder / f"{file}.py", time.perf_counter()
+        (file, *more), start = name.split(), time.perf_counter()
         print(f"\n===== [{number}/{len(scripts)}] {name} =====", flush=True)
-        command = [sys.executable, str(path), *more, *options]
+        command = [sys.executable, str(folder / f"{file}.py"), *more, *options]
         status = subprocess.run(command, check=False).returncode
         results[name] = (status, time.perf_counter() - start)
         if status == 130:  # Ctrl-C: the user wants all of it to stop

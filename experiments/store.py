@@ -64,14 +64,11 @@ def arguments(name, doc, argv, *, seeds=(0, 1, 2), epochs=None, quick=5, data=No
     add("--quick", action="store_true", help="a first look, kept apart in results/quick")
     add("--fresh", action="store_true", help="start over; the old file is kept as <name>.json.old")
     add("--jobs", type=int, default=1, metavar="N", help="runs at a time, one thread each")
-    add("--data-dir", nargs="+", type=Path, metavar="DIR", default=list(DATA_DIRS),
-        help="folders with <Name>/<Name>_TEST.ts (default: data ../shared/data)")  # fmt: skip
-    add("--out", type=Path, metavar="DIR", help="folder of the JSON (default: results)")
-    add("--figures", type=Path, metavar="DIR", help="folder of the picture (default: figures)")
+    add("--out", type=Path, metavar="DIR", help="for JSON and picture (default: results, figures)")
     for flag, keywords in (options or {}).items():
         add(flag, **keywords)
     args = parser.parse_args(argv)
-    args.name, here, sub = name, found(args.data_dir), "quick" if args.quick else ""
+    args.name, here, sub = name, found(), "quick" if args.quick else ""
     full = [n for n in data or () if n.partition(":")[0] in here] or here
     args.data = list(dict.fromkeys(args.data or (["BasicMotions"] if args.quick else full)))
     args.seeds = list(dict.fromkeys(args.seeds or ([0] if args.quick else seeds)))
@@ -79,9 +76,9 @@ def arguments(name, doc, argv, *, seeds=(0, 1, 2), epochs=None, quick=5, data=No
     if args.epochs < 0 or args.jobs < 1:
         parser.error(f"--epochs {args.epochs} --jobs {args.jobs}: give at least 0 and 1")
     if not args.data:
-        parser.error(f"no data set in {', '.join(map(str, args.data_dir))}: give --data-dir")
+        parser.error(f"no data set in {', '.join(map(str, DATA_DIRS))}: give --data")
+    args.figures = args.out or ROOT / "figures" / sub
     args.out = args.out or ROOT / "results" / sub
-    args.figures = args.figures or ROOT / "figures" / sub
     torch.set_num_threads(1)  # results do not depend on it, times do
     return args
 
@@ -108,21 +105,21 @@ def run_main(main):
 # ---------------------------------------------------------------- data
 
 
-def found(data_dirs=DATA_DIRS):
-    """Names of the data sets that lie in `data_dirs` with a test split, the smallest first."""
-    files = [f for folder in data_dirs for f in Path(folder).glob("*/*_TEST.*")]
+def found():
+    """Names of the data sets that lie in DATA_DIRS with a test split, the smallest first."""
+    files = [f for folder in DATA_DIRS for f in folder.glob("*/*_TEST.*")]
     size = {f.parent.name: f.stat().st_size for f in files
             if f.suffix in (".ts", ".arff") and f.stem == f"{f.parent.name}_TEST"}  # fmt: skip
     return sorted(size, key=lambda name: (size[name], name))
 
 
 def load(name, args, split="test"):
-    """`uea_loader.load` from the first of args.data_dir that has it, else from its own places.
+    """`uea_loader.load` from the first of DATA_DIRS that has it, else from its own places.
 
     "NATOPS:train" is the train split, and its name is "NATOPS train".
     """
     name, _, own = name.partition(":")
-    home = next((d for d in args.data_dir if name in found([d])), None)
+    home = next((d for d in DATA_DIRS if (d / name).is_dir()), None)
     dataset = uea_loader.load(name, split=own or split, data_dir=home)
     return dataset._replace(name=f"{dataset.name} {own}") if own else dataset
 
@@ -267,10 +264,9 @@ class Store:
 
     def get(self, data, variant, seed, data_hash):
         """The record stored under this key by this code from these values, or None."""
-        for run in self.runs:
-            if (run["data"], run["variant"], run["seed"]) == (data, variant, seed):
-                return run if (run["data_hash"], run["code"]) == (data_hash, self.code) else None
-        return None
+        key = [data, variant, seed, data_hash, self.code]
+        names = ("data", "variant", "seed", "data_hash", "code")
+        return next((run for run in self.runs if [run[n] for n in names] == key), None)
 
     def add(self, data, variant, seed, data_hash, seconds, **values):
         """Add one record, in place of an outdated one, and save the file."""

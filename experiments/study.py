@@ -1,13 +1,13 @@
 """Studies of EMTC: some settings, every data set and seed, one table, one picture.
 
     python experiments/study.py                       # which studies there are
-    python experiments/study.py masking               # results/study_masking.json and its picture
-    python experiments/study.py tau --data NATOPS --seeds 0 1 --jobs 2
+    python experiments/study.py masking --jobs 2      # results/study_masking.json and its picture
 
 ACC and NMI of the last epoch; no label is read before the score.
 """
 
 import sys
+from typing import NamedTuple
 
 import store  # first: it puts the project's folder on the path
 import tables
@@ -20,7 +20,7 @@ DATA = ("BasicMotions", "RacketSports", "JapaneseVowels:train", "NATOPS:train")
 TERMS = ("contra", "intra", "inter")
 EPSILONS = (0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 SHARES = (0.1, 0.3, 0.5, 0.7, 0.9, 1)
-WHOLE, FROZEN = "EMTC", {"mask": "frozen"}
+FROZEN = {"mask": "frozen"}  # the importance network stays as drawn
 NO_MASK = {"mask": "none", "hide": 0.0}  # nothing is ever hidden, in training neither
 UNTRAINED = {"epochs": 0, "mask": "none"}
 
@@ -51,84 +51,81 @@ def static(kind, share=None):
 
 # From the plainest to the default: each step takes one option from the default.
 LADDER, left = {"as printed": {"as_printed": True}}, dict(emtc.AS_PRINTED)
-for step, option in (
-    ("pooling", "pooling"),
-    ("encoder bank", "encoder"),
-    ("learned fusion", "fusion"),
-    ("k-means restarts", "n_init"),
-    ("choice of the start", "n_starts"),
-    ("hidden versions", "hide"),
-    ("learned mask", "mask_lr"),
-    ("epsilon by Eq. (10) = default", "epsilon"),
-):
+for option, step in {"pooling": "pooling", "encoder": "encoder bank", "fusion": "learned fusion",
+                     "n_init": "k-means restarts", "n_starts": "choice of the start",
+                     "hide": "hidden versions", "mask_lr": "learned mask",
+                     "epsilon": "epsilon by Eq. (10) = default"}.items():  # fmt: skip
     del left[option]
     LADDER[f"+ {step}"] = dict(left)
 
-# A study: the question; variants {name: options of EMTC, or what `static` returns}, of which the
-# first is the control, with which the others are compared; x, the options on the axes of its
-# picture, or "kept" for a line a kind of mask over the share kept; without x, dots by data set.
+
+class Study(NamedTuple):
+    """A question and the settings that answer it.
+
+    variants: {name: options of EMTC, or what `static` returns}; the first is the control, with
+    which the others are compared. x: the options on the axes of its picture, or "kept" for a line a
+    kind of mask over the share kept; without, dots by data set.
+    """
+
+    question: str
+    variants: dict
+    x: tuple | str | None = None
+
+
 STUDIES = {
-    "ladder": {
-        "question": "From the paper as printed to the default, one step at a time.",
-        "variants": LADDER,
-    },
-    "masking": {
-        "question": "The evolving mask against others, at the same share kept (Fig. 3).",
-        "variants": {
-            "evolving": {},
-            "frozen": FROZEN,
-            **{kind: static(kind) for kind in KINDS},
-            "none": NO_MASK,
-        },
-    },
-    "shares": {
-        "question": "And over the whole curve of shares kept.",
-        "variants": {
+    "ladder": Study("From the paper as printed to the default, one step at a time.", LADDER),
+    "masking": Study(
+        "The evolving mask against others, at the same share kept (Fig. 3).",
+        {"evolving": {}, "frozen": FROZEN, **{k: static(k) for k in KINDS}, "none": NO_MASK},
+    ),
+    "shares": Study(
+        "And over the whole curve of shares kept.",
+        {
             "none": NO_MASK,
             **epsilons("evolving", (0, 0.2, 0.4, 0.6, 0.8)),
             **epsilons("frozen", (0.2, 0.4, 0.6, 0.8), **FROZEN),
             **{f"{kind} {k:g}": static(kind, k) for kind in KINDS for k in SHARES},
         },
-        "x": "kept",
-    },
-    "threshold": {
-        "question": "How much is redundant? Epsilon of Eq. (3), fixed, against the one chosen.",
-        "variants": {"default": {}, **epsilons("epsilon", EPSILONS)},
-        "x": ("epsilon",),
-    },
-    "ablation": {
-        "question": "Do IVM and MEV earn their place (the paper's Table 3)?",
-        "variants": {
-            WHOLE: {},
+        "kept",
+    ),
+    "threshold": Study(
+        "How much is redundant? Epsilon of Eq. (3), fixed, against the one chosen.",
+        {"default": {}, **epsilons("epsilon", EPSILONS)},
+        ("epsilon",),
+    ),
+    "ablation": Study(
+        "Do IVM and MEV earn their place (the paper's Table 3)?",
+        {
+            "EMTC": {},
             "IVM frozen": FROZEN,
             "without IVM": {"drop": ("ivm",)},
             "without MEV": {"drop": ("mev",)},
             "without both": {"drop": ("ivm", "mev")},
         },
-    },
-    "loss_ablation": {
-        "question": "Which terms of the loss, Eq. (13), does it need?",
-        "variants": {
-            WHOLE: {},
+    ),
+    "loss_ablation": Study(
+        "Which terms of the loss, Eq. (13), does it need?",
+        {
+            "EMTC": {},
             **{f"without {t}": {"drop": (t,)} for t in TERMS},
             **{f"only {t}": {"drop": tuple(o for o in TERMS if o != t)} for t in TERMS},
         },
-    },
-    "tau": {
-        "question": "How sensitive is it to tau of Eq. (11), alpha and beta of Eq. (13)?",
-        "variants": {
+    ),
+    "tau": Study(
+        "How sensitive is it to tau of Eq. (11), alpha and beta of Eq. (13)?",
+        {
             "default": {},
-            **around("tau", 0.2, 0.5, 2, 5, 10),
+            **around("tau", 0.2, 0.5, 2, 5),
             **around("alpha", 0.01, 0.1, 10, 100),
             **around("beta", 0.01, 0.1, 10, 100),
         },
-        "x": ("tau", "alpha", "beta"),
-    },
-    "views": {
-        "question": "How many views? Eq. (4) leaves V open.",
-        "variants": {"default": {}, **{f"V = {v}": {"n_views": v} for v in (1, 2, 3, 4, 5)}},
-        "x": ("n_views",),
-    },
+        ("tau", "alpha", "beta"),
+    ),
+    "views": Study(
+        "How many views? Eq. (4) leaves V open.",
+        {"default": {}, **{f"V = {v}": {"n_views": v} for v in (1, 2, 3, 4, 5)}},
+        ("n_views",),
+    ),
 }
 
 
@@ -173,13 +170,10 @@ def differences(paired, title):
     return tables.print_table(heads, rows, "Run by run; se: of the mean, over runs, over data sets")
 
 
-# ---------------------------------------------------------------- pictures
-
-
 def over_options(axes, table, study):
     """ACC and NMI over each option, a thin line a data set and a thick one for their mean."""
-    for column, option in zip(axes.T, study["x"]):
-        points = {v: o[option] for v, o in study["variants"].items() if option in o}
+    for column, option in zip(axes.T, study.x):
+        points = {v: o[option] for v, o in study.variants.items() if option in o}
         if DEFAULTS[option] is not None:
             points["default"] = DEFAULTS[option]
         order = sorted(points, key=points.get)
@@ -194,7 +188,7 @@ def over_options(axes, table, study):
                 default = tables.average(table)["default"][metric]["mean"]
                 axis.axhline(default, color="#444444", ls="--", zorder=1)
             axis.set(ylabel=metric, xlabel=f"{option} (dashed: default)")
-            axis.set_xscale("log" if "tau" in study["x"] else "linear")
+            axis.set_xscale("log" if "tau" in study.x else "linear")
 
 
 def over_kept(axes, table):
@@ -209,25 +203,17 @@ def over_kept(axes, table):
 
 
 def picture(args, table, study):
-    """The study's picture, of the kind that its "x" asks for."""
-    x = study.get("x")
-
-    def draw(figure, axes):
-        if x is None:
-            tables.panels(axes[0], table)
-        elif x == "kept":
-            over_kept(axes, table)
-        else:
-            over_options(axes, table, study)
-        tables.legend(figure, axes[0, 0])
-
-    shape = {"height": 4.4, "ncols": 2}
+    """The study's picture, of the kind that its x asks for."""
+    x, shape = study.x, {"ncols": 2, "height": 4.4, "squeeze": False}
     if x is None:
-        lines = max(0.45, 0.11 * len(study["variants"]))
-        shape["height"] = 1.5 + (len(table) + 1) * lines
-    elif x != "kept":
-        shape = {"height": 6.5, "nrows": 2, "ncols": len(x)}
-    tables.picture(args, draw, squeeze=False, **shape)
+        draw = lambda axes: tables.panels(axes[0], table)
+        shape["height"] = 1.5 + (len(table) + 1) * max(0.45, 0.11 * len(study.variants))
+    elif x == "kept":
+        draw = lambda axes: over_kept(axes, table)
+    else:
+        draw = lambda axes: over_options(axes, table, study)
+        shape |= {"nrows": 2, "ncols": len(x), "height": 6.5}
+    tables.picture(args, draw, **shape)
 
 
 def main(argv=None):
@@ -235,13 +221,13 @@ def main(argv=None):
     name, *argv = (sys.argv[1:] if argv is None else argv) or ["--help"]
     if name not in STUDIES:
         print(__doc__.strip() + "\n")
-        print("\n".join(f"  {name:<14} {study['question']}" for name, study in STUDIES.items()))
+        print("\n".join(f"  {name:<14} {study.question}" for name, study in STUDIES.items()))
         return 0 if name in ("-h", "--help") else 2
     study = STUDIES[name]
-    args = store.arguments(f"study_{name}", study["question"], argv, data=DATA)
+    args = store.arguments(f"study_{name}", study.question, argv, data=DATA)
     box = store.Store(args)
-    fill(box, args, study["variants"])
-    picture(args, finish(box, next(iter(study["variants"]))), study)
+    fill(box, args, study.variants)
+    picture(args, finish(box, next(iter(study.variants))), study)
 
 
 if __name__ == "__main__":

@@ -104,11 +104,11 @@ def print_table(headers, rows, title=""):
     return text
 
 
-def cell(entry, std=True):
+def cell(entry):
     """{"mean", "std"} as ".953 ± .012"; without std as ".953"; a dash where there is none."""
     if not entry:
         return "-"
-    spread = f" ± {entry['std']:.3f}" if std and "std" in entry else ""
+    spread = f" ± {entry['std']:.3f}" if "std" in entry else ""
     return re.sub(r"\b0\.", ".", f"{entry['mean']:.3f}{spread}")
 
 
@@ -128,11 +128,10 @@ def show(table, metrics=("ACC", "NMI")):
     return text
 
 
-# ---------------------------------------------------------------- pictures
-
-
 def picture(args, draw, width=9.0, height=5.0, **subplots):
-    """Call draw(figure, axes) and save figures/<name>.png; without matplotlib, say how to get it.
+    """Call draw(axes) and save figures/<name>.png; without matplotlib, say how to get it.
+
+    One legend below tells what the first panel labels.
 
     The file carries the hash of results/<name>.json, by which `run_all.py --check` knows an
     outdated one. 9 inches are shown about 830 px wide, so 10 pt text there is 13 px high.
@@ -153,7 +152,10 @@ def picture(args, draw, width=9.0, height=5.0, **subplots):
     stamp = file_hash(made_from) if made_from.exists() else "none"
     with matplotlib.rc_context(style):
         figure, axes = pyplot.subplots(figsize=(width, height), layout="constrained", **subplots)
-        draw(figure, axes)
+        draw(axes)
+        handles, labels = figure.axes[0].get_legend_handles_labels()
+        if labels:
+            figure.legend(handles, labels, loc="outside lower center", ncols=4)
         args.figures.mkdir(parents=True, exist_ok=True)
         path = args.figures / f"{args.name}.png"
         figure.savefig(path, metadata={"Software": None, "Source": stamp})
@@ -202,8 +204,3 @@ def panels(axes, table):
     for axis, metric in zip(axes, ("ACC", "NMI")):
         dots(axis, with_mean(table), metric)
     axes[1].set(yticklabels=[])
-
-
-def legend(figure, axis, ncols=4):
-    """One legend for the whole figure, below it."""
-    figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=ncols)

@@ -89,7 +89,7 @@ def test_a_parrot_is_as_good_as_the_data():
 def test_every_variant_of_every_study_gives_the_metrics_of_its_table(related, monkeypatch):
     monkeypatch.setattr(gs, "load", lambda *_: toy())
     monkeypatch.setattr(nc_vqvae, "SAMPLES", 12)
-    args = SimpleNamespace(epochs=1, data_dir=[])
+    args = SimpleNamespace(epochs=1)
     for script in (related, nc_vqvae):
         for study, (variants, metrics) in script.STUDIES.items():
             seen = set()
@@ -121,7 +121,7 @@ def test_series_of_another_set_get_the_shape_of_this_one(related):
 def test_a_study_is_stored_once_and_makes_its_table(related, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(gs, "load", lambda name, args: toy())
     command = ["--study", "forecast", "--epochs", "1", "--seeds", "0", "--data", "toy"]
-    command += ["--out", str(tmp_path), "--figures", str(tmp_path)]
+    command += ["--out", str(tmp_path)]
     related.main(command)
     first = (tmp_path / "related.json").read_bytes()
     assert "| last value " in capsys.readouterr().out and b"| conv, here" in first

@@ -32,7 +32,7 @@ def toy(name="Toy", seed=0, N=12, T=20, D=2):
 def options(folder, **other):
     """What store.arguments returns, for made data sets A and B."""
     base = {"name": "toy", "out": folder, "figures": folder, "fresh": False, "quick": False}
-    work = {"data": ["A", "B"], "seeds": [0, 1], "epochs": 2, "jobs": 1, "data_dir": []}
+    work = {"data": ["A", "B"], "seeds": [0, 1], "epochs": 2, "jobs": 1}
     return Namespace(**{**base, **work, **other})
 
 
@@ -140,27 +140,29 @@ def test_json_is_standard_and_rounded(tmp_path):
     assert saved == {"nan": None, "t": [0.333333, None], "i": 3, "runs": [{"f": 0.1}, {}]}
 
 
-def test_arguments(tmp_path, capsys):
+def test_arguments(tmp_path, monkeypatch, capsys):
     for name, file, size in (("Two", "Two", 20), ("One", "One", 10), ("Not", "Other", 5)):
         (tmp_path / name).mkdir()
         (tmp_path / name / f"{file}_TEST.ts").write_text("x" * size)
-    here = ["--data-dir", str(tmp_path)]
-    full = store.arguments("toy", "What.", [*here, "--seeds", "3", "3", "1"])
+    monkeypatch.setattr(store, "DATA_DIRS", (tmp_path,))
+    full = store.arguments("toy", "What.", ["--seeds", "3", "3", "1"])
     assert full.data == ["One", "Two"] and full.seeds == [3, 1]
     assert full.epochs == store.defaults()["epochs"] and full.out == store.ROOT / "results"
-    assert store.arguments("toy", "What.", here, data=["Two:train", "Three"]).data == ["Two:train"]
+    assert store.arguments("toy", "What.", [], data=["Two:train", "Three"]).data == ["Two:train"]
     quick = store.arguments("toy", "What.", ["--quick", "--epochs", "2"])
     assert (quick.data, quick.seeds, quick.epochs) == (["BasicMotions"], [0], 2)
     assert quick.out == store.ROOT / "results" / "quick"
-    for wrong in (["--epochs", "-1"], ["--jobs", "0"], ["--data-dir", str(tmp_path / "Not")]):
+    for wrong in (["--epochs", "-1"], ["--jobs", "0"]):
         with pytest.raises(SystemExit, match="2"):
             store.arguments("toy", "What.", wrong)
+    monkeypatch.setattr(store, "DATA_DIRS", (tmp_path / "Not",))
+    with pytest.raises(SystemExit, match="2"):
+        store.arguments("toy", "What.", [])
     assert "Traceback" not in capsys.readouterr().err
 
 
 def test_load_takes_a_split_by_name():
-    args = Namespace(data_dir=list(store.DATA_DIRS))
-    test, train = (store.load(name, args) for name in ("BasicMotions", "BasicMotions:train"))
+    test, train = (store.load(name, None) for name in ("BasicMotions", "BasicMotions:train"))
     assert (test.name, train.name) == ("BasicMotions", "BasicMotions train")
     assert train.X.shape == test.X.shape == (40, 100, 6)
     assert store.content_hash(train) != store.content_hash(test)
@@ -248,7 +250,7 @@ def test_cells_and_tables_narrow_and_wide(capsys):
 
 def test_without_matplotlib_it_says_how_to_get_the_picture(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    tables.picture(options(tmp_path), lambda figure, axes: None)
+    tables.picture(options(tmp_path), lambda axes: None)
     assert "pip install -r experiments/requirements.txt" in capsys.readouterr().out
     assert not list(tmp_path.iterdir())
 
@@ -286,7 +288,7 @@ def test_the_check_names_what_is_outdated(tmp_path):
     args = options(tmp_path / "results", figures=tmp_path / "figures", data=["A"])
     pytest.importorskip("matplotlib")
     box = fill(args, [])
-    tables.picture(args, lambda figure, axes: None)
+    tables.picture(args, lambda axes: None)
     (tmp_path / "README.md").write_text("two 2<!--=toy runs/1/seed-->")
     assert run_all.outdated(tmp_path) == ["README.md: numbers differ from results/; --readme"]
     (tmp_path / "README.md").write_text("one 1<!--=toy runs/1/seed-->")

@@ -1,10 +1,7 @@
 """The paper's t-SNE: embeddings before and after training, coloured by class and by cluster.
 
-Before: untrained, without a mask, as in table2.py. After: EMTC's last epoch. A t-SNE shows
-neighbours, not distances. It is scikit-learn's; without it the picture shows the first two
-principal components.
-
-    python experiments/visualize.py
+Before: untrained, without a mask. After: EMTC's last epoch. A t-SNE shows neighbours, not
+distances. It is scikit-learn's; without it: the first two principal components.
 """
 
 import sys
@@ -78,9 +75,8 @@ def main(argv=None):
     for record in box.runs:
         if record["seed"] == args.seeds[0]:
             records.setdefault(record["data"], {})[record["variant"]] = record
-    n = len(records)
-    shape = {"height": 0.2 + 2.45 * n, "nrows": n, "ncols": 4, "squeeze": False}
-    tables.picture(args, lambda figure, axes: draw(axes, records), width=10, **shape)
+    shape = {"height": 0.2 + 2.45 * len(records), "nrows": len(records), "ncols": 4}
+    tables.picture(args, lambda axes: draw(axes, records), width=10, squeeze=False, **shape)
 
 
 if __name__ == "__main__":
