@@ -47,7 +47,7 @@ PAPER = read_json(ROOT / "support" / "paper.json")  # its tables
 # ---------------------------------------------------------------- options
 
 
-def arguments(name, doc, argv, *, seeds=(0, 1, 2), epochs=None, quick=5, data=None, options=None):
+def arguments(name, doc, argv, *, seeds=(0, 1, 2), epochs=None, quick=2, data=None, options=None):
     """Parse the options that all scripts share; `options` adds {"--flag": add_argument keywords}.
 
     `data` is the default of a full run, as far as found (None: every data set found); --quick takes
