@@ -73,7 +73,7 @@ def find(name, need, formats, data_dir=None, may_download=True):
         right = f"a data set's name, its folder, or a file ({', '.join(formats)})"
         raise DataError(f"{name[:200]!r}: no such file or folder; give {right}")
     if name not in RECORDS:
-        local = {s for r in roots if r.is_dir() for p in r.iterdir() for s in _stems(p, formats)}
+        local = {s for root in roots for p in root.glob("*") for s in _stems(p, formats)}
         known = {n.lower(): n for n in (*RECORDS, *local)}
         close = [known[c] for c in difflib.get_close_matches(name[:80].lower(), known, 3, 0.5)]
         told = f"unknown data set {name[:80]!r}; close matches: {', '.join(close) or 'none'}"
@@ -93,8 +93,7 @@ def _pair(folder, name, need, formats):
 
 def _stems(folder, formats):
     """The names of which `folder` holds a split."""
-    names = [p.name for p in folder.iterdir()] if folder.is_dir() else []
-    splits = [re.fullmatch(r"(.+)_(?:TRAIN|TEST)(\.\w+)", name) for name in names]
+    splits = [re.fullmatch(r"(.+)_(?:TRAIN|TEST)(\.\w+)", p.name) for p in folder.glob("*_T*")]
     return {m[1] for m in splits if m and m[2] in formats}
 
 

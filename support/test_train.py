@@ -52,9 +52,8 @@ def test_a_csv_of_ones_own(tmp_path, monkeypatch):
     """Long form, out of order, unequal lengths, no labels: ids come back beside the labels."""
     monkeypatch.chdir(tmp_path)
     rng, ids = np.random.default_rng(0), [f"dev{n}" for n in range(8)]
-    lines = [
-        f"{i},{t},{rng.normal()},{t * (n % 2)}" for n, i in enumerate(ids) for t in range(9 + n)
-    ]
+    steps = [(n, i, t) for n, i in enumerate(ids) for t in range(9 + n)]
+    lines = [f"{i},{t},{rng.normal()},{t * (n % 2)}" for n, i, t in steps]
     Path("logs.csv").write_text("\n".join(["device,when,a,b", *rng.permutation(lines)]))
     own = ["--id-column", "device", "--time-column", "when"]
     run(*own, "--clusters", "2", "--out", "run", data="logs.csv")
@@ -64,12 +63,8 @@ def test_a_csv_of_ones_own(tmp_path, monkeypatch):
     assert [row[1] for row in table[1:]] == data.ids and sorted(data.ids) == ids
     want = EMTC(2, epochs=2, width=8, n_starts=1, n_init=2, seed=1).fit(data.X).labels_
     assert [row[4] for row in table[1:]] == [str(c) for c in want]
-    assert (
-        train.main(
-            ["--predict", "logs.csv", "--model", "run/model_seed0.pt", "--out", "new.csv", *own]
-        )
-        == 0
-    )
+    new = ["--predict", "logs.csv", "--model", "run/model_seed0.pt", "--out", "new.csv"]
+    assert train.main([*new, *own]) == 0
     assert [row[:2] for row in rows("new.csv")] == [row[:2] for row in table]
     assert "dev3" in Path("run/report.html").read_text(encoding="utf-8")
 
@@ -115,9 +110,8 @@ def test_predict_and_what_is_no_model(noise, capsys):
     want = ["sample,cluster", *(f"{n},{c}" for n, c in enumerate(model.predict(new)))]
     command = ["--predict", "new.npz", "--model", "m.pt"]
     assert train.main(command) == 0 and capsys.readouterr().out.split() == want
-    assert (
-        train.main([*command, "--out", "l.csv"]) == 0 and Path("l.csv").read_text().split() == want
-    )
+    assert train.main([*command, "--out", "l.csv"]) == 0
+    assert Path("l.csv").read_text().split() == want
     assert "exists" in told(capsys, *command, "--out", "l.csv")  # nothing is overwritten
     torch.save({"x": torch.ones(3)}, "other.pt")
     Path("text.pt").write_text("hello")
@@ -135,9 +129,8 @@ def test_nobody_listens(noise, stdout):
     command = [sys.executable, str(ROOT / "train.py"), "--data", "noise.npz", "--seeds", "0"]
     command += ["--epochs", "11", "--patience", "11", "--out", "run"]
     shell = {"closed": '"$@" >&-', "gone": '"$@" | head -n 1', "full": '"$@" > /dev/full'}[stdout]
-    done = subprocess.run(
-        ["bash", "-o", "pipefail", "-c", shell, "-", *command], capture_output=True
-    )
+    command = ["bash", "-o", "pipefail", "-c", shell, "-", *command]
+    done = subprocess.run(command, capture_output=True)
     assert done.returncode == 0 and done.stderr == b"" and Path("run/report.html").exists()
     assert len(Path("run/log.jsonl").read_text().splitlines()) == 11
 
@@ -160,9 +153,7 @@ def test_a_long_wait_is_announced(capsys, monkeypatch):
     monkeypatch.setattr(progress, "PATIENCE", 0)
     for quiet, lines in ((False, 1), (True, 0)):
         shown = progress.Progress(7, 20, 0, (9, 2000, 1), quiet)
-        if not quiet:
-            shown.timer.join()
+        shown.timer.join()
         told = capsys.readouterr().out.splitlines()
-        assert len(told) == lines and all(
-            "9 series of 2000 steps" in t and "--max-keys" in t for t in told
-        )
+        assert len(told) == lines
+        assert all("9 series of 2000 steps" in t and "--max-keys" in t for t in told)
