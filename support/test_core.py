@@ -59,17 +59,22 @@ def test_kmeans_by_hand():
     assert len(set(found.labels[:2].tolist())) == len(set(found.labels[2:].tolist())) == 1
 
 
-@pytest.mark.parametrize("tol", [1e-4, 0.05, 0.0])
-@pytest.mark.parametrize("max_iter", [1, 3, 300])
-def test_kmeans_is_lloyds_algorithm(tol, max_iter):
+LLOYD = [{}, {"tol": 0.05}, {"tol": 0.0}, {"max_iter": 1}, {"max_iter": 3, "tol": 0.05}]
+
+
+@pytest.mark.parametrize("options", LLOYD)
+def test_kmeans_is_lloyds_algorithm(options):
     """Labels, centres, inertia and the number of iterations of a loop from the same start."""
-    X = torch.tensor(np.random.default_rng(1).normal(size=(300, 3)))
+    X = 3 * torch.tensor(np.random.default_rng(1).normal(size=(2000, 3)))
     before = X.clone()
-    found = kmeans(X, 9, init=X[:9], max_iter=max_iter, tol=tol)
-    labels, centers, inertia, n_iter = loop_kmeans(X.numpy(), X[:9].numpy(), max_iter, tol)
+    found = kmeans(X, 9, init=X[:9], **options)
+    labels, centers, inertia, n_iter = loop_kmeans(X.numpy(), X[:9].numpy(), **options)
     assert found.labels.tolist() == labels.tolist() and np.allclose(found.centers, centers)
     assert found.inertia == pytest.approx(inertia) and found.n_iter == n_iter
     assert torch.equal(X, before)
+    if not options:  # the default tolerance: no other one ends after as many iterations
+        ends = [loop_kmeans(X.numpy(), X[:9].numpy(), tol=tol)[3] for tol in (1e-3, 1e-5)]
+        assert ends[0] < n_iter < ends[1]
 
 
 def test_kmeans_returns_the_best_restart():

@@ -120,10 +120,44 @@ def test_match_where_many_rows_want_the_same_columns():
         assert table[rows, cols].sum() == best and len(set(cols)) == len(set(rows)) == min(shape)
 
 
+def test_match_against_all_matches():
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        r, c = rng.integers(1, 6, 2).tolist()
+        table = rng.integers(0, 5, (min(r, c), max(r, c)))
+        orders = np.array(list(itertools.permutations(range(max(r, c)), min(r, c))))
+        for given in (table, table.T):
+            assert (
+                given[metrics.match(given)].sum()
+                == table[np.arange(len(table)), orders].sum(1).max()
+            )
+    for bad in (np.ones(3, int), np.ones((0, 2), int), np.ones((2, 2)), -np.eye(2, dtype=int)):
+        with pytest.raises(ValueError, match="need a 2-d table of integers >= 0, got .*[(]"):
+            metrics.match(bad)
+
+
+def test_metrics_of_many_classes():
+    y = np.arange(300) % 100
+    p = (y * 7 + 3) % 100  # other names
+    p[:20] = p[20:40]
+    assert metrics.accuracy(y, p) == pytest.approx(280 / 300)
+    # A class that lost a third: 2 * 2 / (3 + 2); its cluster's new home: 2 * 3 / (3 + 4).
+    assert metrics.f1(y, p) == pytest.approx((60 + 20 * 4 / 5 + 20 * 6 / 7) / 100)
+
+
 @pytest.mark.parametrize(
-    "y", [[], [[1]], [1, None, 2], [1.0, math.nan, 2.0], ["a", 1, "b"], [1, 2], [1j, 2, 3]]
+    "y, told",
+    [
+        ([], "at least one label, got shape .0"),
+        ([[1]], "at least one label, got shape .1, 1"),
+        ([1, None, 2], "no missing label"),
+        ([1.0, math.nan, 2.0], "no missing label"),
+        (["a", 1, "b"], "no missing label"),
+        ([1j, 2, 3], "no missing label"),
+        ([1, 2], "of one length, got [23] and [23]"),
+    ],
 )
-def test_metrics_errors(y):
-    for given in ((y, [1, 2, 3]), ([1, 2, 3], y)):
-        with pytest.raises(ValueError):
+def test_metrics_errors(y, told):
+    for given, name in (((y, [1, 2, 3]), "y_true"), (([1, 2, 3], y), "y_pred")):
+        with pytest.raises(ValueError, match=f"^{name}.*{told}|^y_true and.*{told}"):
             metrics.scores(*given)
