@@ -12,6 +12,7 @@ import emtc
 from emtc import EMTC
 
 SMALL = {"epochs": 1, "width": 8, "n_starts": 1, "n_init": 3}
+QUICK = {**SMALL, "epochs": 0}  # for the checks of others, which fit hundreds of times
 
 
 def made(N=10, T=12, D=2, seed=0):
@@ -208,8 +209,14 @@ def test_scikit_learns_grid_search_takes_it():
     assert search.best_params_ == {"n_clusters": 1}
 
 
+def at_the_top(monkeypatch, cls):
+    """Put a class at the top of this module, where pickle looks for it."""
+    cls.__qualname__ = cls.__name__
+    monkeypatch.setattr(sys.modules[__name__], cls.__name__, cls, raising=False)
+
+
 @pytest.mark.slow
-def test_the_checks_of_scikit_learn_pass_on_a_wrapper():
+def test_the_checks_of_scikit_learn_pass_on_a_wrapper(monkeypatch):
     """A row of a table is a univariate series: the wrapper adds an axis, and no behaviour."""
     base = pytest.importorskip("sklearn.base")
     from sklearn.utils import estimator_checks, validation
@@ -220,9 +227,10 @@ def test_the_checks_of_scikit_learn_pass_on_a_wrapper():
 
         def fit(self, X, y=None):
             X = validation.validate_data(self, X, dtype=np.float64)
-            self.labels_ = EMTC(self.n_clusters, **SMALL).fit(X[:, :, None]).labels_
+            self.labels_ = EMTC(self.n_clusters, **QUICK).fit(X[:, :, None]).labels_
             return self
 
+    at_the_top(monkeypatch, Rows)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         estimator_checks.check_estimator(Rows())
@@ -241,15 +249,14 @@ def test_the_checks_of_aeon_pass_on_a_wrapper(monkeypatch):
             super().__init__()
 
         def _fit(self, X, y=None):  # aeon has (N, D, T)
-            self.emtc_ = EMTC(self.n_clusters, **SMALL).fit(X.transpose(0, 2, 1))
+            self.emtc_ = EMTC(self.n_clusters, **QUICK).fit(X.transpose(0, 2, 1))
             self.labels_ = self.emtc_.labels_
             return self
 
         def _predict(self, X):
             return self.emtc_.predict(X.transpose(0, 2, 1))
 
-    Aeon.__qualname__ = "Aeon"  # found at the top of this module, as pickle asks for
-    monkeypatch.setattr(sys.modules[__name__], "Aeon", Aeon, raising=False)
+    at_the_top(monkeypatch, Aeon)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         results = estimator_checking.check_estimator(Aeon, raise_exceptions=False)
