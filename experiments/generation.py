@@ -38,7 +38,7 @@ def conduct(name, doc, argv, studies, run, modules, data, epochs):
     studies: {study: ({variant: options}, metrics)}; run(args, halves, study, options, seed): dict.
     """
     flag = {"--study": dict(nargs="+", choices=[*studies], default=[*studies])}
-    args = store.arguments(name, doc, argv, epochs=epochs, quick=2, data=data, options=flag)
+    args = store.arguments(name, doc, argv, epochs=epochs, quick=1, data=data, options=flag)
     box = store.Store(args, [f"related/{module}" for module in modules], epochs=args.epochs)
 
     def run_one(halves, variant, seed):
