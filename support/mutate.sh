@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # mutmut over one file, in a copy of the project; called again, it goes on where it stopped.
 #
-#     support/mutate.sh WORK FILE TEST...
+#     [SAMPLE=200 | AGAIN=1] support/mutate.sh WORK FILE TEST...
 #
 # WORK/FILE is the copy, TEST... are pytest's arguments: the tests that concern the file. They should
 # take seconds, as mutmut runs them once a mutant (of them those that reach the changed function).
+# SAMPLE: so many mutants, drawn with seed 0. AGAIN: those that survived, after tests were added.
 # Python's environment must have requirements.txt and mutmut, and neither scikit-learn nor scipy.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd) file=$2 copy=$1/${2//\//.}
@@ -30,5 +31,17 @@ on_dependency_change=ignore
 use_git_change_detection=false
 END
 cd "$copy"
-OMP_NUM_THREADS=1 mutmut run --max-children 1
-mutmut results
+export OMP_NUM_THREADS=1
+if [ -n "${SAMPLE:-}${AGAIN:-}" ]; then
+    mutmut run none || true  # makes the mutants and runs none of them
+    names=$(python - "mutants/$file.meta" <<'END'
+import json, os, random, sys
+codes = json.load(open(sys.argv[1]))["exit_code_by_key"]
+drawn = random.Random(0).sample(sorted(codes), min(int(os.getenv("SAMPLE") or len(codes)), len(codes)))
+print(*[name for name in drawn if codes[name] == (0 if os.getenv("AGAIN") else None)])
+END
+)
+    [ -z "$names" ] && exit
+fi
+# shellcheck disable=SC2086
+mutmut run --max-children 1 ${names:-}
