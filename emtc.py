@@ -1,18 +1,18 @@
 """EMTC: evolving-masked multivariate time-series clustering (Tan et al. 2025, arXiv 2511.17008).
 
 Read it beside the paper, from top to bottom: IVM (Eqs. 1-3), MEV (4), CRL (5-7), CMC (8-12), the
-total loss (13), the networks that hold the weights, and Algorithm 1 as the loop in `EMTC.fit`. The
+total loss (13), the networks that hold the weights, and Algorithm 1 as one loop, `EMTC._train`. The
 home of an equation is the function whose docstring ends with it: `grep -F "Eq. (3)." emtc.py`.
 
 N samples, T timestamps, D variates, V views, g clusters; B samples of a batch; h channels, 4 in IVM
 and `width` in MEV; q pooled numbers of a view, p numbers of a fused embedding; n rows, of
-timestamps or of samples, as each docstring says. X is (N, T, D) float32, as in the paper. Inside,
-variates come before time, (B, D, T), as torch's convolutions want it. A mask is bool, True = keep
-(M = 1 in Eq. 3). `observed` is bool too, True = measured, and None where nothing is missing. A
-missing entry (NaN in X) is 0 as input, is never kept by a mask and counts in no reconstruction; a
-timestamp at which nothing was observed counts in no loss and no pooling.
+timestamps or of samples. X is (N, T, D) float32, as in the paper; inside, variates come before
+time, (B, D, T), as torch's convolutions want it. A mask M is bool, True = keep (M = 1 in Eq. 3).
+`observed` is bool, False = missing (NaN in X): such an entry is 0 as input, is kept by no mask and
+counts in no reconstruction; a timestamp without any observed entry counts in no loss and pooling.
 """
 
+import copy
 import inspect
 import math
 import numbers
@@ -23,49 +23,50 @@ from types import SimpleNamespace
 
 import numpy as np
 import torch
+import torch.distributed as dist
+import torch.distributed.nn
 import torch.nn as nn
 import torch.nn.functional as nnf
 
 from kmeans import kmeans
 from metrics import match
 
-MASKS = ("evolving", "frozen", "random", "uniform", "variance", "frequency", "none")
-PARTS = ("ivm", "mev", "intra", "inter", "contra")
 KERNELS = (5, 9, 3)  # kernel size of view 1, 2, 3, and again
 RANK = 16  # p, where the fusion is learned
 TIMESTAMPS = 2048  # so many timestamps of a batch, drawn at random, enter the reconstruction losses
 OTHERS = 4096  # so many samples at most stand against an anchor in the contrast
 SETTLED = 0.01  # share of the labels that may still change in an epoch with settled clusters
+UNCLEAR = 0.25  # clusters are, where Eq. (10) is above so much of log g, which chance gives
+HELD = 8  # so many epochs go by before clusters found under a mask are renewed
 STAY = 0.8  # share of the samples that must be recognised in spite of what is hidden
 
 # ---- IVM: importance-aware variate-wise masking
 
 
-def single_variate_embedding(x, W1, b1, W2, b2, observed=None):
-    """Z^(d) = f^(d)(x^(d)): two convolutions over time, each variate with kernels of its own.
+def single_variate_embedding(x, W1, b1, W2, b2, observed):
+    """Z^(d) = f^(d)(x^(d)): two convolutions over time, each variate with kernels of its own; ReLU.
 
     x, observed (B, D, T); W1 (D h, 1, 3), dilation 1; W2 (D h, h, 3), dilation 2; b1, b2 (D h,)
     -> Z (B, D, T, h).  Eq. (1).
     """
-    B, D, T = x.shape
-    Z = nnf.conv1d(x, W1, b1, padding=1, groups=D).relu().view(B, D, -1, T)  # (B, D, h, T)
-    Z = Z if observed is None else Z * observed[:, :, None]
-    Z = nnf.conv1d(Z.flatten(1, 2), W2, b2, padding=2, dilation=2, groups=D)
-    return Z.view(B, D, -1, T).transpose(2, 3).contiguous()  # (B, D, T, h)
+    (B, D, T), h = x.shape, len(b1) // x.shape[1]
+    Z = nnf.conv1d(x, W1, b1, padding=1, groups=D).relu().view(B, D, h, T)
+    Z = (Z * observed[:, :, None]).flatten(1, 2)
+    Z = nnf.conv1d(Z, W2, b2, padding=2, dilation=2, groups=D).relu()
+    return Z.view(B, D, h, T).transpose(2, 3).contiguous()
 
 
-def attention(Q, K, Z, observed=None):
+def attention(Q, K, Z, observed):
     """S^(d) = softmax(Q K^T / sqrt(h)) Z: what each timestamp gathers from its whole series.
 
     Q (B, D, T, h); K, Z (B, D, n, h) and observed (B, D, n) at the n timestamps attended to
     -> S (B, D, T, h). Torch's fused kernels do not store the (T, n) weights.  Eq. (2).
     """
-    if observed is not None:  # a softmax over no key would be NaN: such a series attends to all
-        observed = (observed | ~observed.any(2, keepdim=True))[:, :, None]
-    return nnf.scaled_dot_product_attention(Q, K, Z, observed)
+    observed = observed | ~observed.any(2, keepdim=True)  # a softmax over nothing would be NaN
+    return nnf.scaled_dot_product_attention(Q, K, Z, observed[:, :, None])
 
 
-def importance(S, w, observed=None):
+def importance(S, w, observed):
     """From a vector to a number in (0, 1): S (B, D, T, h), w (h,) -> (B, D, T); .5 where missing.
 
     NOTE(paper): Eq. (3) compares S(t) with a number, but Eq. (2) gives a vector. A learned linear
@@ -73,9 +74,8 @@ def importance(S, w, observed=None):
     an entry is redundant only in comparison with the others, and the sigmoid puts it into (0, 1).
     """
     S = S @ w  # (B, D, T)
-    seen = torch.ones_like(S) if observed is None else observed.to(S.dtype)
-    n = seen.sum((1, 2), keepdim=True)
-    S = (S - (S * seen).sum((1, 2), keepdim=True) / n) * seen
+    n = observed.sum((1, 2), keepdim=True)
+    S = (S - (S * observed).sum((1, 2), keepdim=True) / n) * observed
     return torch.sigmoid(S / (S.square().sum((1, 2), keepdim=True) / n + 1e-12).sqrt())
 
 
@@ -85,11 +85,10 @@ def threshold(S, observed, epsilon):
     A sample is never masked away whole: where nothing passes, its most important entry stays. So
     epsilon = 0 keeps all that is observed, and epsilon = 1 one entry of each sample.  Eq. (3).
     """
-    M = S >= epsilon
-    if observed is not None:
-        M, S = M & observed, S.masked_fill(~observed, -1)
-    best = torch.zeros_like(M).flatten(1).scatter_(1, S.flatten(1).argmax(1, keepdim=True), True)
-    return M | (best.view_as(M) & ~M.flatten(1).any(1)[:, None, None])
+    M = (S >= epsilon) & observed
+    best = S.masked_fill(~observed, -1).flatten(1).argmax(1, keepdim=True)
+    best = torch.zeros_like(M).flatten(1).scatter_(1, best, True).view_as(M)
+    return M | (best & ~M.flatten(1).any(1)[:, None, None])
 
 
 def straight_through(M, S):
@@ -100,34 +99,6 @@ def straight_through(M, S):
     al. 2013, arXiv 1308.3432) makes the mask a learned one.
     """
     return M.to(S.dtype) + (S - S.detach())
-
-
-def static_mask(kind, x, observed, keep, generator):
-    """The masks that do not learn (Fig. 3), bool like x (N, D, T), True = keep the share `keep`.
-
-    random: of all entries; uniform: of the timestamps, evenly; of each variate, variance: where a
-    window of five varies most, frequency: where the upper half of the spectrum has most energy;
-    none: keep all.
-    """
-    T = x.shape[2]
-    if kind == "none":
-        M = torch.ones_like(x, dtype=torch.bool)
-    elif kind == "random":
-        M = torch.rand(x.shape, generator=generator).to(x.device) < keep
-    elif kind == "uniform":
-        steps = (torch.arange(T + 1, dtype=torch.float64) * max(keep, 1 / T)).floor()
-        M = (steps[1:] > steps[:-1]).to(x.device).expand(x.shape)
-    else:
-        if kind == "variance":
-            mean, square = (nnf.avg_pool1d(v, 5, 1, 2, count_include_pad=False) for v in (x, x * x))
-            score = square - mean * mean
-        else:
-            upper = torch.arange(T // 2 + 1, device=x.device) >= (T // 2 + 1) // 2
-            score = torch.fft.irfft(torch.fft.rfft(x) * upper, n=T).abs()
-        seen = torch.ones_like(x, dtype=torch.bool) if observed is None else observed
-        rank = score.masked_fill(~seen, -math.inf).argsort(2, descending=True).argsort(2)
-        M = rank < seen.sum(2, keepdim=True) * keep
-    return M if observed is None else M & observed
 
 
 # ---- MEV: multi-endogenous views
@@ -141,15 +112,14 @@ def views(encoders, x):
 # ---- CRL: consistency and reconstruction learning
 
 
-def intra_loss(X, X_v, observed=None):
+def intra_loss(X, X_v, observed):
     """Sum over the views of ||X - X^(v)||^2.
 
     X, observed (n, D) at n timestamps, X_v (V, n, D) -> ().
     NOTE(paper): a mean over the observed entries in place of the squared norm, here and in Eqs. (7)
     and (10), so that alpha and beta mean the same on each data set.  Eq. (5).
     """
-    seen = torch.ones_like(X) if observed is None else observed
-    return ((X - X_v).square() * seen).sum() / seen.sum().clamp_min(1)
+    return ((X - X_v).square() * observed).sum() / observed.sum().clamp_min(1)
 
 
 def inter_loss(F, H, pairs):
@@ -171,22 +141,20 @@ def pair_loss(F_j, F_ij):
 # ---- CMC: clustering-guided contrast
 
 
-def pool_shares(F, observed_t=None):
-    """F (V, B, h, T) -> (V, B, 2 h), over the timestamps where anything was observed, (B, T).
+def pool_shares(F, timestamps):
+    """F (V, B, h, T) -> (V, B, 2 h), over the timestamps at which anything was observed, (B, T).
 
     NOTE(paper): the pooling before Eq. (8) is left open, and it decides much. Here it is two
     numbers a channel: the mean of tanh(3 F), a soft share of the time for which a pattern is there,
     and the maximum, how strongly it is there.
     """
-    peak = F if observed_t is None else F.masked_fill(~observed_t[:, None], -math.inf)
-    return torch.cat([pool_mean(torch.tanh(3 * F), observed_t), peak.amax(3)], 2)
+    peak = F.masked_fill(~timestamps[:, None], -math.inf).amax(3)
+    return torch.cat([pool_mean(torch.tanh(3 * F), timestamps), peak], 2)
 
 
-def pool_mean(F, observed_t=None):
-    """F (V, B, h, T) -> its mean over the observed timestamps, (V, B, h); the plainest pooling."""
-    if observed_t is None:
-        return F.mean(3)
-    return (F * observed_t[:, None]).sum(3) / observed_t.sum(1)[:, None]
+def pool_mean(F, timestamps):
+    """F (V, B, h, T) -> its mean over those timestamps, (V, B, h); the plainest pooling."""
+    return (F * timestamps[:, None]).sum(3) / timestamps.sum(1)[:, None]
 
 
 def fuse(pooled, shift, scale, W):
@@ -282,22 +250,22 @@ class Importance(nn.Module):
     def __init__(self, D, h, max_keys, generator):
         super().__init__()
         self.max_keys = max_keys
-        # Normal and orthogonal, so that Z and Q K^T begin near unit size: with smaller weights the
-        # softmax is so even that S hardly varies over time.
-        W1, W2, Q, K = (
-            torch.randn(shape, generator=generator)
-            for shape in ((D * h, 1, 3), (D * h, h, 3), (h, h), (h, h))
-        )
+        # Near unit size, for with smaller weights the softmax is so even that S hardly varies over
+        # time. Q = K and w >= 0, so that at first what is loud attends to what is loud, and counts
+        # as important: with random signs, half of the networks would begin the other way round.
+        shapes = ((D * h, 1, 3), (D * h, h, 3), (h, h))
+        W1, W2, QK = (torch.randn(shape, generator=generator) for shape in shapes)
         self.W1, self.b1 = nn.Parameter(W1 * (2 / 3) ** 0.5), nn.Parameter(torch.zeros(D * h))
         self.W2, self.b2 = nn.Parameter(W2 * (2 / 3 / h) ** 0.5), nn.Parameter(torch.zeros(D * h))
-        self.Q, self.K = (nn.Parameter(torch.linalg.qr(W)[0]) for W in (Q, K))
-        self.w = weights((h,), h, generator)
+        self.Q, self.K = (nn.Parameter(torch.linalg.qr(QK)[0]) for _ in "QK")
+        self.w = nn.Parameter(weights((h,), h, generator).detach().abs())
 
-    def forward(self, x, observed=None):
+    def forward(self, x, observed):
         Z = single_variate_embedding(x, self.W1, self.b1, self.W2, self.b2, observed)
         step = math.ceil(x.shape[2] / self.max_keys)  # each timestamp attends to every step-th one
-        Z_k, seen = Z[:, :, ::step], None if observed is None else observed[:, :, ::step]
-        return importance(attention(Z @ self.Q, Z_k @ self.K, Z_k, seen), self.w, observed)
+        K = Z[:, :, ::step] @ self.K
+        S = attention(Z @ self.Q, K, Z[:, :, ::step], observed[:, :, ::step])
+        return importance(S, self.w, observed)
 
 
 class Encoder(nn.Module):
@@ -347,8 +315,8 @@ class Stack(nn.Module):
     def forward(self, x):
         """x (B, D, T) -> F^(v) (B, h, T), with ReLU between."""
         for e, (W, b) in enumerate(zip(self.W, self.b, strict=True)):
-            pad = 2**e * (W.shape[2] // 2)
-            x = nnf.conv1d(x.relu() if e else x, W, b, padding=pad, dilation=2**e)
+            padding = 2**e * (W.shape[2] // 2)
+            x = nnf.conv1d(x.relu() if e else x, W, b, padding=padding, dilation=2**e)
         return x
 
     def scale(self, x):
@@ -376,9 +344,10 @@ class Network(nn.Module):
     def __init__(self, D, T, o, generator):
         super().__init__()
         h, V, kind = o.width, o.n_views, Encoder if o.encoder == "bank" else Stack
-        kernels = [KERNELS[v % len(KERNELS)] for v in range(V)]
         self.importance = Importance(D, 4, o.max_keys, generator)
-        self.encoders = nn.ModuleList(kind(D, T, h, k, generator) for k in kernels)
+        self.encoders = nn.ModuleList(
+            kind(D, T, h, KERNELS[v % len(KERNELS)], generator) for v in range(V)
+        )
         self.pairs = [(i, j) for i in range(V) for j in range(V) if i != j]
         self.R = MLPs(V, [h] + [32] * 5 + [D], generator)  # six layers, as the paper has it
         self.H = MLPs(len(self.pairs), [h, 32, 32, 32, h], generator)  # four layers
@@ -388,9 +357,21 @@ class Network(nn.Module):
         self.register_buffer("shift", torch.zeros(q))
         self.register_buffer("scale", torch.ones(q))
 
-    def embed(self, F, observed=None):
+    @torch.no_grad()
+    def begin(self, x, observed):
+        """Fit the scales of the kernels and the start of the fusion to the series x (N, D, T)."""
+        for f in self.encoders:
+            f.scale(x)
+        pooled = [self.pool(views(self.encoders, x[i]), observed[i].any(1))
+                  for i in torch.arange(len(x), device=x.device).split(64)]  # fmt: skip
+        if self.learned:
+            begin = whitening(torch.cat(pooled, 1), RANK)
+            for mine, value in zip((self.shift, self.scale, self.fusion), begin, strict=True):
+                mine.copy_(value)
+
+    def embed(self, F, observed):
         """Views F (V, B, h, T) -> F^(fused) (B, p); fusion="average" is the mean over the views."""
-        pooled = self.pool(F, None if observed is None else observed.any(1))
+        pooled = self.pool(F, observed.any(1))
         return fuse(pooled, self.shift, self.scale, self.fusion) if self.learned else pooled.mean(0)
 
 
@@ -408,15 +389,14 @@ class EMTC:
     touched.
     epsilon: threshold of Eq. (3) in [0, 1]; None = from .15 by at most .05 an epoch to where
     Eq. (10) is lowest, within .05 and .7.
-    mask: "evolving"; "frozen", the importance network as drawn; static with the share `keep`:
-    "random", "uniform", "variance", "frequency"; "none"; or a bool array (N, T, D), True = keep.
-    `keep` is also the share of the random first mask of "evolving" and "frozen".
+    mask: "evolving"; "frozen", the importance network as drawn; "none"; or one that is given and
+    stays, a bool array (N, T, D), True = keep. keep: share of the random first mask of the others.
     hide: the largest mean chance of an entry to be hidden in training; 0 = one version, all shown.
     drop: parts to leave out, any of "ivm", "mev", "intra", "inter", "contra".
-    n_starts: networks drawn; that with the lowest Eq. (10) is trained. n_init: starts of k-means.
-    patience: converged = at most 1 % of the labels changed in each of so many last epochs, and
-    `hide` is reached. max_keys: timestamps attended to in Eq. (2), evenly spaced; up to that length
-    exact.
+    n_starts: networks drawn; that with the lowest Eq. (10) after `trial` epochs is trained. n_init:
+    starts of k-means. patience: converged = at most 1 % of the labels changed in each of so many
+    last epochs, and `hide` is reached. max_keys: timestamps attended to in Eq. (2), evenly spaced;
+    up to that length exact.
     encoder "bank" or "stack", pooling "shares" or "mean", fusion "learned" or "average", mask_lr,
     by which lr is multiplied for the importance network: where the paper is silent, ours and the
     plainest. as_printed=True takes the plainest of these (AS_PRINTED); all else stays as given.
@@ -428,46 +408,76 @@ class EMTC:
     T, D) in (0, 1), 0 where missing, .5 for masks that do not learn, `mask_` (N, T, D) bool, True =
     keep.
     `history_` is a dict per epoch: epoch; its mean losses total, contra, intra, inter; label_change
-    (share of the samples); and, as the next epoch would train with them, kept (share of the
-    observed entries that mask_ keeps), hidden (mean chance) and epsilon.
+    (share of the samples); contrast, Eq. (10) over all series as `mask_` leaves them; and, as the
+    next epoch would train with them, kept (share of the observed entries that mask_ keeps), hidden
+    (mean chance) and epsilon.
+    Under torch.distributed each process does its part of every batch; see `part`.
     """
 
     # fmt: off
     def __init__(self, n_clusters=8, *, n_views=2, epsilon=None, tau=0.1, alpha=0.1, beta=0.1,
                  lr=1e-3, epochs=40, batch_size=64, width=64, mask="evolving", keep=0.8, hide=0.5,
-                 drop=(),
-                 n_starts=4, n_init=50, patience=10, max_keys=1024, mask_lr=30.0, encoder="bank",
-                 pooling="shares", fusion="learned", as_printed=False, seed=0, device="auto"):
+                 drop=(), n_starts=4, trial=15, n_init=50, patience=10, max_keys=1024,
+                 mask_lr=30.0, encoder="bank", pooling="shares", fusion="learned",
+                 as_printed=False, seed=0, device="auto"):
         given = locals()
         for name in OPTIONS:
             setattr(self, name, given[name])
     # fmt: on
 
     @torch.enable_grad()
-    def fit(self, X, y=None, *, on_epoch=None, resume=None):
-        """Algorithm 1. `on_epoch(model, record)` is called after every epoch, when `labels_` etc.
-        are that epoch's; `resume` is a `checkpoint()` to go on from, on a CPU to the same bits as a
-        run that never stopped. FloatingPointError if a loss or an embedding is not finite.
+    def fit(self, X, y=None, *, on_epoch=None, on_trial=None, resume=None):
+        """Algorithm 1, from the best of `n_starts` networks. `on_epoch(model, record)` is called
+        after every epoch, when `labels_` etc. are that epoch's, and `on_trial(model, record)` after
+        every epoch of a trial, whose number, from 1, the record has as well; `resume` is a
+        `checkpoint()` to go on from, of either, on a CPU to the same bits as a run that never
+        stopped. FloatingPointError if a loss or an embedding is
+        not finite.
+
+        NOTE(paper): what a random network makes of the series differs much from draw to draw, and
+        contrast confirms the clusters that it is given. So, as k-means is started more than once,
+        each network is tried for some epochs, and the one that ends with the lowest Eq. (10), which
+        no label enters, is trained from its start.
+        """
+        o = self._o = settings(self)
+        x, observed = self._prepare(X, fitting=True)  # (N, D, T) both
+        self._trials, self._learned = [], None  # Eq. (10) of each trial, importance of the best one
+        if resume is not None:
+            self._trials, self._learned = resume["trials"], resume["learned"]
+        while len(self._trials) < o.n_starts > 1:
+            start, epochs = len(self._trials), min(o.trial, o.epochs)
+            told = on_trial and (lambda m, r, n=start + 1: on_trial(m, {"trial": n, **r}))
+            end = self._train(x, observed, start, epochs, told, resume)
+            if end < min(self._trials, default=math.inf):
+                self._learned = copy.deepcopy(self.net_.importance.state_dict())
+            self._trials, resume = [*self._trials, end], None
+        start = self._trials.index(min(self._trials)) if self._trials else 0
+        self._train(x, observed, start, o.epochs, on_epoch, resume, self._learned)
+        return self
+
+    def _train(self, x, observed, start, epochs, on_epoch=None, resume=None, learned=None):
+        """Algorithm 1 from the network of that number, for at most so many epochs -> Eq. (10).
+        `learned`: weights of the importance network to begin with.
 
         NOTE(paper): lines 3 and 6, the mask set and the clusters of all series, are renewed once an
         epoch, at its end; a batch uses those of the epoch before.
         """
-        o = self._o = settings(self)
-        x, observed = self._prepare(X, fitting=True)  # (N, D, T) both
-        N, B = len(x), min(o.batch_size, math.ceil(len(x) / 4))
-        self._begin(x, observed)  # line 1
+        o, N, B = self._o, len(x), min(self._o.batch_size, math.ceil(len(x) / 4))
+        self._begin(x, observed, start, learned)  # line 1
         if resume is not None:
             self._restore(resume)
         net = self.net_
-        while len(self.history_) < o.epochs and not self._converged():  # lines 2 and 9
+        while len(self.history_) < epochs and not self._converged():  # lines 2 and 9
             losses = torch.zeros(4, device=x.device)
             order = torch.randperm(N, generator=self._rng).repeat(2).to(x.device)
-            for start in range(0, N, B):
-                i = order[start : min(start + B, N)]  # the batch
+            for first in range(0, N, B):
+                batch = order[first : min(first + B, N)]
                 # NOTE(paper): Eq. (10) is over all N. Here over at most OTHERS, the batch among
                 # them; those outside it stand with their last embeddings, without gradient.
-                j = order[start : start + max(len(i), min(N, OTHERS))]  # begins with i
-                x_i, observed_i = x[i], some(observed, i)
+                every = order[first : first + max(len(batch), min(N, OTHERS))]
+                rows = part(len(batch))  # with one process all rows of the batch
+                i = batch[rows]
+                x_i, observed_i = x[i], observed[i]
 
                 # Line 3, IVM: forward the last epoch's mask set, backward the importance of now.
                 S, M = self._S[i], self._M[i].to(x.dtype)  # (B, D, T)
@@ -476,27 +486,27 @@ class EMTC:
                     M = straight_through(self._M[i], S)
 
                 # Line 4, MEV: the views (V, B, h, T) of one or two versions of each series.
-                Fs = [views(net.encoders, x_i * M * shown) for shown in self._versions(S.detach())]
+                shown = self._versions(S.detach(), rows, len(batch))
+                F_versions = [views(net.encoders, x_i * M * entries) for entries in shown]
 
                 # Line 5, CRL: reconstruction from the version in which less is hidden.
-                at = self._timestamps(observed_i, *x_i.shape)  # (n,)
-                F, X_n = (
-                    Fs[-1].transpose(2, 3).flatten(1, 2)[:, at],
-                    rows(x_i)[at],
-                )  # (V, n, h), (n, D)
+                F, X_n, observed_n = self._timestamps(
+                    F_versions[-1], x[batch], observed[batch], rows
+                )
                 intra = inter = contra = x.new_zeros(())
                 if "intra" not in o.drop:
-                    intra = intra_loss(X_n, net.R(F), some(rows(observed_i), at))
+                    intra = intra_loss(X_n, net.R(F), observed_n)
                 if "inter" not in o.drop and net.pairs:
                     inter = inter_loss(F, net.H, net.pairs)
 
                 # Line 7, CMC: anchors of one version, all samples in the other. With hide = 0
                 # there is one version, which stands against itself.
-                E = [net.embed(F_v, observed_i) for F_v in Fs]  # of each version (B, p)
+                E = [joined(net.embed(F, observed_i), rows, len(batch)) for F in F_versions]
                 if "contra" not in o.drop:
-                    positive, negative = cluster_pairs(self._C[i], self._C[j], itself=len(E) == 2)
+                    positive, negative = cluster_pairs(self._C[batch], self._C[every], len(E) == 2)
                     for a, b in enumerate(reversed(range(len(E)))):
-                        sim = cosine(torch.cat([E[b], self._others[b, j[len(i) :]]]), E[a])
+                        others = self._others[b, every[len(batch) :]]
+                        sim = cosine(torch.cat([E[b], others]), E[a])  # (B, n)
                         L_plus, L_minus = (pair_sum(sim, p, o.tau) for p in (positive, negative))
                         contra = contra + contrast(L_plus, L_minus) / len(E)
 
@@ -504,61 +514,62 @@ class EMTC:
                 total = total_loss(contra, intra, inter, o.alpha, o.beta)
                 self._adam.zero_grad()
                 total.backward()
+                average_gradients(net)
                 self._adam.step()
-                self._others[:, i] = torch.stack(E).detach()
-                losses += torch.stack([total, contra, intra, inter]).detach() * (len(i) / N)
+                self._others[:, batch] = torch.stack(E).detach()
+                losses += torch.stack([total, contra, intra, inter]).detach() * (len(batch) / N)
 
             # Lines 3, 4 and 6 for all series: what the next epoch starts with and this one reports.
             self._update(x, observed, losses)
             if on_epoch is not None:
                 on_epoch(self, self.history_[-1])
-        return self
+        return self._contrast
 
-    def _begin(self, x, observed):
-        """Line 1: networks, first clusters, first mask set.
+    def _begin(self, x, observed, start, learned):
+        """Line 1: the network, first clusters, first mask set.
 
-        NOTE(paper): what a random network makes of the series differs much from draw to draw, and
-        contrast confirms the clusters that it is given. So of `n_starts` networks the one whose
-        clusters have the lowest Eq. (10) is trained, and the first clusters are those of the series
-        as observed.
+        NOTE(paper): the first clusters are those of the series as observed. But where these are
+        unclear, and a trial has learned what is important, they are those of the entries that are
+        more important than their sample's average, if these are clearer; and they stay for HELD
+        epochs, in which the network learns to see them in the whole series.
         The first mask set is the paper's: random, keeping the share `keep`.
         """
-        o, self.history_, self._rng = self._o, [], torch.Generator().manual_seed(self._o.seed)
+        o, self.history_, self._held = self._o, [], 0
+        self._draw(start)
+        some = slice(None, None, math.ceil(len(x) / OTHERS))
+        begin = lambda M: self.net_.begin(x[some] * M[some], observed[some])
+        begin(observed)
         self._S, self._epsilon = torch.full_like(x, 0.5), 0.15 if o.epsilon is None else o.epsilon
-        self._M = torch.ones_like(x, dtype=torch.bool) if observed is None else observed
-        drawn = []
-        for _ in range(o.n_starts):
-            self.net_ = Network(*self._shape, o, self._rng).float().to(x.device)
-            self._scale(x, observed)
-            drawn.append((*self._clusters(x, observed, self._M), self.net_))
-        _, self._E, self._C, self._centers, self.net_ = min(drawn, key=lambda d: d[0])
+        found = self._clusters(x, observed, observed)
+        if learned is not None and o.mask in LEARNED and o.epochs:
+            self.net_.importance.load_state_dict(learned)
+            if found[0] > UNCLEAR * math.log(o.n_clusters):
+                M = threshold(self._importance(x, observed), observed, 0.5)
+                begin(M)
+                clearer, _, C, _ = self._clusters(x, observed, M)
+                begin(observed)
+                if clearer < found[0]:
+                    self._held = HELD
+                    found = self._clusters(x, observed, observed, C)
+        self._contrast, self._E, self._C, self._centers = found
+        self._others = self._E.repeat(2 if o.hide else 1, 1, 1)  # last embeddings of each version
+        self._hidden = self._bearable(x, observed) if o.hide and o.epochs else 0.0
+        self._M = observed
+        if o.mask == "given":
+            self._M = observed & self._given(o.given, x)
+        elif o.mask != "none":
+            self._M = observed & (self._random(x.shape) < o.keep)
+
+    def _draw(self, start):
+        """The network of that number and its optimiser; all random numbers of a run follow it."""
+        o, seed = self._o, np.random.SeedSequence((self._o.seed, start)).generate_state(1)
+        self._rng = torch.Generator().manual_seed(int(seed[0]))
+        self.net_ = Network(*self._shape, o, self._rng).float().to(self._where)
         times = {"importance": o.mask_lr, "fusion": 3}
         self._adam = torch.optim.Adam(
             {"params": [w], "lr": o.lr * times.get(name.split(".")[0], 1)}
             for name, w in self.net_.named_parameters()
         )
-        self._others = self._E.repeat(2 if o.hide else 1, 1, 1)  # last embeddings of each version
-        self._hidden = self._bearable(x, observed) if o.hide and o.epochs else 0.0
-        self._M = self._first_mask(x, observed)
-
-    @torch.no_grad()
-    def _scale(self, x, observed):
-        """Fit the scales of the kernels and the start of the fusion to all series."""
-        for f in self.net_.encoders:
-            f.scale(x)
-        if self.net_.learned:
-            pooled = [
-                self.net_.pool(
-                    views(self.net_.encoders, x[i]),
-                    None if observed is None else observed[i].any(1),
-                )
-                for i in self._batches(x)
-            ]
-            for mine, value in zip(
-                (self.net_.shift, self.net_.scale, self.net_.fusion),
-                whitening(torch.cat(pooled, 1), RANK),
-            ):
-                mine.copy_(value)
 
     def _bearable(self, x, observed):
         """How much can be hidden: from .05 in steps of .05, never above `hide`, as long as STAY of
@@ -569,14 +580,13 @@ class EMTC:
         """
         share = min(0.05, self._o.hide)
         while share < self._o.hide:
-            shown = torch.rand(x.shape, generator=self._rng).to(x.device) >= share + 0.05
-            E = self._embed(x, observed, self._M & shown)
+            E = self._embed(x, observed, observed & (self._random(x.shape) >= share + 0.05))
             if (torch.cdist(E, self._centers).argmin(1) == self._C).float().mean() < STAY:
                 break
             share = min(share + 0.05, self._o.hide)
         return share
 
-    def _versions(self, S):
+    def _versions(self, S, rows, B):
         """Which entries two versions of the series show, each like S (B, D, T); or all, if hide =
         0.
 
@@ -590,18 +600,23 @@ class EMTC:
         if not self._o.hide:
             return [torch.ones_like(S)]
         chances = (share * (2 - 2 * S) for share in (self._hidden, 0.4 * self._hidden))
-        return [torch.rand(S.shape, generator=self._rng).to(S.device) >= c for c in chances]
+        return [self._random((B, *S.shape[1:]))[rows] >= chance for chance in chances]
 
-    def _timestamps(self, observed, B, D, T):
-        """At most TIMESTAMPS random ones of a batch's observed timestamps, as indices (n,) into (B
-        T).
+    def _timestamps(self, F, x, observed, rows):
+        """About TIMESTAMPS observed timestamps of a batch, drawn at random, as many of each series.
 
+        F (V, B, h, T), of the process's own rows; x, observed (B, D, T) of all the batch
+        -> F (V, n, h), x and observed (n, D).
         NOTE(paper): the means of Eqs. (5) and (7) are over these, which bounds the memory.
         """
-        at = torch.randperm(B * T, generator=self._rng)
-        if observed is not None:
-            at = at[observed.any(1).flatten().cpu()[at]]
-        return at[:TIMESTAMPS].to(self._where)
+        B, D, T = x.shape
+        there = observed.any(1)  # (B, T)
+        n = min(T, math.ceil(TIMESTAMPS / B))
+        at = (self._random((B, T)) - 2 * there).argsort(1)[:, :n]  # missing ones come last
+        pick = lambda v, at: v.gather(-1, at[:, None].expand(*v.shape[:-1], -1)).transpose(-1, -2)
+        F = torch.stack([joined(pick(F_v, at[rows]), rows, B) for F_v in F])  # (V, B, n, h)
+        there = there.gather(1, at)
+        return F[:, there], pick(x, at)[there], pick(observed, at)[there]
 
     @torch.no_grad()
     def _update(self, x, observed, losses):
@@ -614,27 +629,26 @@ class EMTC:
         epoch, losses = len(self.history_) + 1, dict(zip(TERMS, losses.tolist(), strict=True))
         if bad := [name for name, value in losses.items() if not math.isfinite(value)]:
             raise FloatingPointError(f"epoch {epoch}: {bad[-1]} is not finite; try a smaller lr")
-        o, masks = self._o, {self._epsilon: self._M}
-        if o.mask in ("evolving", "frozen"):
+        o, before, masks = self._o, self._C, {self._epsilon: self._M}
+        if o.mask in LEARNED:
             self._S = self._importance(x, observed)
-            steps = (0.0,) if o.epsilon is not None else (0.0, -0.05, 0.05)
-            near = {
-                min(max(round(self._epsilon + s, 9), 0.05), 0.7) if s else self._epsilon
-                for s in steps
-            }
+            near = {self._epsilon}
+            if o.epsilon is None:
+                near |= {min(max(round(self._epsilon + s, 9), 0.05), 0.7) for s in (-0.05, 0.05)}
             masks = {e: threshold(self._S, observed, e) for e in sorted(near)}
-        found = {e: self._clusters(x, observed, M, self._C) for e, M in masks.items()}
+        found = {e: self._clusters(x, observed, M, before) for e, M in masks.items()}
         self._epsilon = min(found, key=lambda e: found[e][0])
-        self._M, before = masks[self._epsilon], self._C
-        _, self._E, self._C, self._centers = found[self._epsilon]
+        self._M = masks[self._epsilon]
+        self._contrast, self._E, self._C, self._centers = found[self._epsilon]
         change = float((before != self._C).float().mean())
         # Where the clusters are settled, more can be hidden; where they are not, it was too much.
         more, less = min(o.hide, 1.1 * self._hidden), max(min(0.05, o.hide), 0.9 * self._hidden)
         self._hidden = more if change <= SETTLED else less
-        kept = self._M.sum() / (self._M.numel() if observed is None else observed.sum())
-        record = {"kept": float(kept), "hidden": self._hidden, "epsilon": self._epsilon}
-        self.history_.append({"epoch": epoch, **losses, **record, "label_change": change})
+        record = {"epoch": epoch, **losses, "label_change": change, "contrast": self._contrast}
+        record |= {"kept": float(self._M.sum() / observed.sum()), "hidden": self._hidden}
+        self.history_.append({**record, "epsilon": self._epsilon})
 
+    @torch.no_grad()
     def _clusters(self, x, observed, M, before=None):
         """The series under the mask M: contrast, embeddings (N, p), labels (N,), centres (g, p).
 
@@ -643,51 +657,34 @@ class EMTC:
         o, E = self._o, self._embed(x, observed, M)
         if not E.isfinite().all():
             raise FloatingPointError("an embedding is not finite; try a smaller lr")
-        C, centers = cluster(E, o.n_clusters, o.n_init, self._rng, before)
+        if before is not None and len(self.history_) < self._held:
+            of = nnf.one_hot(before, o.n_clusters).T.to(E.dtype)  # (g, N)
+            C, centers = before, of @ E / of.sum(1, keepdim=True)
+        else:
+            C, centers = cluster(E, o.n_clusters, o.n_init, self._rng, before)
         some_E, some_C = (v[:: math.ceil(len(E) / OTHERS)] for v in (E, C))
         sim, pairs = cosine(some_E, some_E), cluster_pairs(some_C, some_C, itself=False)
         return float(contrast(*(pair_sum(sim, p, o.tau) for p in pairs))), E, C, centers
 
-    @torch.no_grad()
     def _embed(self, x, observed, M):
         """F^(fused) of all series under the mask M, both (N, D, T) -> (N, p)."""
         net = self.net_
-        return torch.cat(
-            [
-                net.embed(views(net.encoders, x[i] * M[i]), some(observed, i))
-                for i in self._batches(x)
-            ]
-        )
+        masked = lambda i: net.embed(views(net.encoders, x[i] * M[i]), observed[i])
+        return self._for_all(masked, len(x))
+
+    def _importance(self, x, observed):
+        return self._for_all(lambda i: self.net_.importance(x[i], observed[i]), len(x))
 
     @torch.no_grad()
-    def _importance(self, x, observed):
-        return torch.cat([self.net_.importance(x[i], some(observed, i)) for i in self._batches(x)])
-
-    def _first_mask(self, x, observed):
-        """The random mask set before the first epoch; a static mask, or the given one, for good."""
-        kind, generator = self._o.mask, torch.Generator().manual_seed(self._o.seed)
-        if kind != "given":
-            kind = "random" if kind in ("evolving", "frozen") else kind
-            return static_mask(kind, x, observed, self._o.keep, generator)
-        M = (
-            torch.as_tensor(self._o.given)
-            .transpose(1, 2)[:, :, : x.shape[2]]
-            .to(x.device)
-            .contiguous()
-        )
-        if M.dtype != torch.bool or M.shape != x.shape:
-            raise ValueError(
-                "a mask that is given must be bool, True = keep, of X's shape (N, T, D)"
-            )
-        return M if observed is None else M & observed
+    def _for_all(self, f, N):
+        """f of the indices of all series, batch by batch, one row each -> (N, ...)."""
+        own = torch.arange(N, device=self._where)[part(N)].split(self._o.batch_size)
+        return joined(torch.cat([f(i) for i in own]), part(N), N)
 
     def _converged(self):
         last = [r["label_change"] for r in self.history_[-self._o.patience :]]
         settled = len(last) == self._o.patience and max(last) <= SETTLED
         return settled and self._hidden >= self._o.hide
-
-    def _batches(self, x):
-        return torch.arange(len(x), device=x.device).split(self._o.batch_size)
 
     def fit_predict(self, X, y=None):
         """Labels (N,) of `fit`; y is ignored."""
@@ -696,16 +693,13 @@ class EMTC:
     def transform(self, X):
         """X (N, T, D), T of any length -> embeddings (N, p) float32 by the fitted network.
 
-        The mask is by the network's own importance, or by the static rule; nothing is masked where
-        the mask was random or given, so there the fitted series have another embedding than
-        `embedding_`.
+        The mask is by the network's own importance. Nothing is masked where the mask was given, so
+        there the fitted series have another embedding than `embedding_`.
         """
         x, observed = self._prepare(X)
-        M = torch.ones_like(x, dtype=torch.bool) if observed is None else observed
-        if self._o.mask in ("evolving", "frozen"):
+        M = observed
+        if self._o.mask in LEARNED:
             M = threshold(self._importance(x, observed), observed, self._epsilon)
-        elif self._o.mask in ("uniform", "variance", "frequency"):
-            M = self._first_mask(x, observed)
         return self._embed(x, observed, M).cpu().numpy()
 
     def predict(self, X):
@@ -721,38 +715,51 @@ class EMTC:
 
     # ---- what a reader of the paper may skip: input, options, checkpoint, save and load
 
+    def _random(self, shape):
+        """Uniform in [0, 1), drawn on the CPU, so that each device sees the same numbers."""
+        return torch.rand(shape, generator=self._rng).to(self._where)
+
+    def _given(self, M, x):
+        """The mask that the user gave, bool (N, T, D), as (N, D, T) without common padding."""
+        M = torch.as_tensor(M)
+        M = M.transpose(1, 2)[:, :, : x.shape[2]] if M.ndim == 3 else M
+        if M.dtype != torch.bool or M.shape != x.shape:
+            raise ValueError("a given mask must be bool, True = keep, of X's shape (N, T, D)")
+        return M.to(x.device)
+
     def _outside(self, name):
         """A result as numpy's own copy; (N, D, T) as (N, T, D), common padding as 0 or False."""
-        if not hasattr(self, name):
-            raise AttributeError("this EMTC is not fitted; call fit(X) first")
+        self._check_fitted()
         value = getattr(self, name)
         if name in ("_M", "_S"):
             value = nnf.pad(value * self._seen, (0, self._padding)).transpose(1, 2).contiguous()
-            value = value.bool() if name == "_M" else value
         return value.cpu().numpy().copy()
 
+    def _check_fitted(self):
+        if not hasattr(self, "_centers"):
+            raise NotFittedError("this EMTC is not fitted; call fit(X) first")
+
     def _prepare(self, X, fitting=False):
-        """X as given -> x (N, D, T) z-scored per variate, missing 0; observed, or None."""
+        """X as given -> x (N, D, T) z-scored per variate, missing 0; observed (N, D, T) bool."""
         X = as_tensor(X)
         N, T, D = X.shape
-        if not fitting and not hasattr(self, "_centers"):
-            raise ValueError("this EMTC is not fitted; call fit(X) first")
-        if not fitting and D != self._shape[0]:
-            raise ValueError(f"X has {D} variates, the fitted data {self._shape[0]}")
-        if fitting and self._o.n_clusters > N:
+        if not fitting:
+            self._check_fitted()
+            if D != self._shape[0]:
+                raise ValueError(f"X has {D} variates, the fitted data {self._shape[0]}")
+        elif self._o.n_clusters > N:
             raise ValueError(f"n_clusters = {self._o.n_clusters} is more than the {N} samples")
         observed = ~X.isnan().transpose(1, 2)  # (N, D, T)
         T = int(observed.any(1).any(0).nonzero().max()) + 1  # without the padding that all share
+        observed = observed[:, :, :T].contiguous()
         if fitting:
             self._where = torch.device(usable(self._o.device))
             self._padding, self._shape, (self._mean, self._std) = X.shape[1] - T, (D, T), scaling(X)
+            self._seen = observed.to(self._where)
             if constant := self._std.isinf().nonzero()[:, 0].tolist():
                 warnings.warn(f"constant variates, which count as 0: {constant}", stacklevel=3)
         x = z_score(X, self._mean, self._std).transpose(1, 2)[:, :, :T].contiguous()
-        x, observed = x.to(self._where), observed[:, :, :T].contiguous().to(self._where)
-        if fitting:
-            self._seen = observed
-        return x, None if observed.all() else observed
+        return x.to(self._where), observed.to(self._where)
 
     def get_params(self, deep=True):
         """The options by name, as in scikit-learn."""
@@ -770,14 +777,39 @@ class EMTC:
         given = [f"{k}={v!r}" for k, v in self.get_params().items() if repr(v) != repr(OPTIONS[k])]
         return f"EMTC({', '.join(given)})"
 
+    def checkpoint(self):
+        """The state after an epoch, as copied tensors and plain Python, for `fit(resume=...)`."""
+        self._check_fitted()
+        state = {name: getattr(self, "_" + name) for name in STATE}
+        state |= {"history": self.history_, "rng": self._rng.get_state()}
+        return copy.deepcopy(
+            {**state, "net": self.net_.state_dict(), "adam": self._adam.state_dict()}
+        )
+
+    def _restore(self, state):
+        """Take over a checkpoint; ValueError if it is of other data or options."""
+        if tuple(state["shape"]) != self._shape:
+            raise ValueError(f"the checkpoint is of data with (D, T) = {tuple(state['shape'])}")
+        state = copy.deepcopy(state)
+        self.net_.load_state_dict(state["net"])
+        self._adam.load_state_dict(state["adam"])
+        self._rng.set_state(state["rng"])
+        self.history_ = state["history"]
+        for name in STATE:
+            value, stays = state[name], name in ("mean", "std")  # these two belong to X on the CPU
+            move = torch.is_tensor(value) and not stays
+            setattr(self, "_" + name, value.to(self._where) if move else value)
+        fits = self._centers.shape == (self._o.n_clusters, self._E.shape[1])
+        if not fits or not self._centers.isfinite().all() or len(self._C) != len(self._M):
+            raise ValueError("the state of the checkpoint does not fit its options")
+
     def save(self, path):
         """Write the fitted model to `path`: to a temporary file first, then renamed."""
         state, partial = self.checkpoint(), f"{path}.{os.getpid()}.tmp"
         options = {name: vars(self._o)[name] for name in OPTIONS}
         options["mask"] = "none" if self._o.mask == "given" else self._o.mask
         try:
-            with open(partial, "wb") as file:
-                torch.save({"options": options, "state": state}, file)
+            torch.save({"options": options, "state": state}, partial)
             os.replace(partial, path)
         finally:
             if os.path.exists(partial):
@@ -791,50 +823,16 @@ class EMTC:
             file = torch.load(path, map_location="cpu", weights_only=True)
             model = cls(**{**file["options"], "device": device, "as_printed": False})
             model._o, model._shape = settings(model), tuple(file["state"]["shape"])
-            model._where, model._rng = torch.device(usable(model._o.device)), torch.Generator()
-            model.net_ = Network(*model._shape, model._o, model._rng).float().to(model._where)
-            model._adam = torch.optim.Adam({"params": [w]} for w in model.net_.parameters())
+            model._where = torch.device(usable(model._o.device))
+            model._draw(0)
             model._restore(file["state"])
         except (*wrong, ValueError, pickle.UnpicklingError):
             raise ValueError(f"{path} is not a model of EMTC.save, or a damaged one") from None
         return model
 
-    def checkpoint(self):
-        """The state after an epoch, as tensors and plain Python, for `fit(resume=...)`.
 
-        The tensors are the model's own: save it, or deepcopy it, before training goes on.
-        """
-        if not hasattr(self, "_centers"):
-            raise ValueError("this EMTC is not fitted; call fit(X) first")
-        state = {name: getattr(self, "_" + name) for name in STATE}
-        state["history"] = [dict(record) for record in self.history_]
-        whole = {"net": self.net_.state_dict(), "adam": self._adam.state_dict()}
-        return {**state, **whole, "rng": self._rng.get_state()}
-
-    def _restore(self, state):
-        if tuple(state["shape"]) != self._shape:
-            raise ValueError(f"the checkpoint is of data with (D, T) = {tuple(state['shape'])}")
-        self.net_.load_state_dict(state["net"])
-        self._adam.load_state_dict(state["adam"])
-        self._rng.set_state(state["rng"])
-        self.history_ = [dict(record) for record in state["history"]]
-        for name in STATE:
-            value = state[name]
-            keep = name not in ("mean", "std") and torch.is_tensor(value)
-            setattr(self, "_" + name, value.to(self._where) if keep else value)
-        fits = self._centers.shape == (self._o.n_clusters, self._E.shape[1])
-        if not fits or not self._centers.isfinite().all() or len(self._C) != len(self._M):
-            raise ValueError("the state of the checkpoint does not fit its options")
-
-
-def some(v, i):
-    """v[i], or None where there is no v: of `observed`, which is None if nothing is missing."""
-    return None if v is None else v[i]
-
-
-def rows(v):
-    """(B, D, T) -> (B T, D), a row for each timestamp; None stays None."""
-    return None if v is None else v.transpose(1, 2).flatten(0, 1)
+class NotFittedError(ValueError, AttributeError):
+    """As in scikit-learn: what `fit` would find was asked for before it."""
 
 
 def as_tensor(X):
@@ -853,12 +851,11 @@ def as_tensor(X):
     X = torch.from_numpy(np.ma.filled(X.astype(np.float64), np.nan))
     if X.isinf().any() or X.isnan().flatten(1).all(1).any():
         raise ValueError(
-            "X holds infinite values, or a sample without any; NaN marks a missing value"
+            "X holds infinite values, or a sample without any; NaN marks a missing one"
         )
-    if X.shape[2] > X.shape[1] and X.shape[2] > X.shape[0]:
-        warnings.warn(
-            f"X has shape {tuple(X.shape)}: if that is (N, D, T), transpose it", stacklevel=3
-        )
+    N, T, D = X.shape
+    if D > T and D > N:
+        warnings.warn(f"X is {(N, T, D)}: if that is (N, D, T), transpose it", stacklevel=3)
     return X
 
 
@@ -891,30 +888,50 @@ def usable(device):
     return device
 
 
+def part(n):
+    """Which of n rows this process computes: all; under torch.distributed a slice for each."""
+    if not dist.is_initialized():
+        return slice(0, n)
+    rank, size = dist.get_rank(), dist.get_world_size()
+    return slice(n * rank // size, n * (rank + 1) // size)
+
+
+def joined(v, rows, n):
+    """v (n, ...) whole, of which this process computed the `rows`; gradients pass through."""
+    if not dist.is_initialized():
+        return v
+    before, after = (v.new_zeros((k, *v.shape[1:])) for k in (rows.start, n - rows.stop))
+    whole = torch.cat([before, v, after])
+    return torch.distributed.nn.functional.all_reduce(whole)
+
+
+def average_gradients(net):
+    """Each process has the gradient of its own rows, times the number of processes (`joined`)."""
+    if dist.is_initialized():
+        for w in net.parameters():
+            if w.grad is not None:
+                dist.all_reduce(w.grad)
+                w.grad /= dist.get_world_size()
+
+
 TERMS = ("total", "contra", "intra", "inter")
 STATE = ("shape", "padding", "mean", "std", "seen", "M", "S", "E", "others", "C", "centers",
-         "hidden", "epsilon")  # fmt: skip
+         "contrast", "hidden", "epsilon", "held", "trials", "learned")  # fmt: skip
 OPTIONS = {n: p.default for n, p in inspect.signature(EMTC).parameters.items()}
 # The plainest. Eq. (3) has no derivative, so nothing learns what to mask.
 AS_PRINTED = {"encoder": "stack", "pooling": "mean", "fusion": "average", "hide": 0.0,
               "n_starts": 1, "n_init": 1, "mask_lr": 0.0, "epsilon": 0.15}  # fmt: skip
-WHOLE = (
-    "n_clusters",
-    "n_views",
-    "batch_size",
-    "width",
-    "patience",
-    "max_keys",
-    "n_starts",
-    "n_init",
-)
-LIMITS = {
-    **dict.fromkeys(WHOLE, (1, 1e9, int)), **dict.fromkeys(("epochs", "seed"), (0, 2**62, int)),
-    **dict.fromkeys(("epsilon", "keep", "hide"), (0, 1, float)), "tau": (1e-6, 1e9, float),
+LEARNED = ("evolving", "frozen")  # the masks that an importance network makes
+CHOICES = {"mask": (*LEARNED, "none"), "drop": ("ivm", "mev", "intra", "inter", "contra"),
+           "encoder": ("bank", "stack"), "pooling": tuple(POOLINGS),
+           "fusion": ("learned", "average")}  # fmt: skip
+LIMITS = {  # lowest, highest, kind
+    **dict.fromkeys(("n_clusters", "n_views", "batch_size", "width", "patience", "max_keys",
+                     "n_starts", "n_init"), (1, 1e9, int)),
+    **dict.fromkeys(("epochs", "trial", "seed"), (0, 2**32, int)), "tau": (1e-6, 1e9, float),
+    **dict.fromkeys(("epsilon", "keep", "hide"), (0, 1, float)),
     **dict.fromkeys(("alpha", "beta", "lr", "mask_lr"), (0, 1e9, float)),
 }  # fmt: skip
-CHOICES = {"mask": MASKS, "drop": PARTS, "encoder": ("bank", "stack"), "pooling": tuple(POOLINGS),
-           "fusion": ("learned", "average")}  # fmt: skip
 
 
 def settings(model):
@@ -928,14 +945,14 @@ def settings(model):
             whole = "a whole number " if kind is int else ""
             raise ValueError(f"{name} must be {whole}from {low:g} to {high:g}; got {value!r}")
         setattr(o, name, kind(value))
+    o.given = None if isinstance(o.mask, str) else o.mask
     o.drop = (o.drop,) if isinstance(o.drop, str) else tuple(o.drop)
     for name, allowed in CHOICES.items():
-        given = getattr(o, name)
-        for value in given if name == "drop" else [given] if isinstance(given, str) else []:
-            if value not in allowed:
+        for value in getattr(o, name) if name == "drop" else [getattr(o, name)]:
+            if not (name == "mask" and o.given is not None) and value not in allowed:
                 raise ValueError(f"{name} must be of {', '.join(allowed)}; got {value!r}")
     if {"intra", "inter", "contra"} <= set(o.drop):
         raise ValueError("drop leaves no loss to train with; keep intra, inter or contra")
-    o.given, o.n_views = o.mask, 1 if "mev" in o.drop else o.n_views
-    o.mask = "none" if "ivm" in o.drop else o.mask if isinstance(o.mask, str) else "given"
+    o.n_views = 1 if "mev" in o.drop else o.n_views
+    o.mask = "none" if "ivm" in o.drop else "given" if o.given is not None else o.mask
     return o

@@ -10,6 +10,8 @@ import copy
 import itertools
 import math
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -63,7 +65,7 @@ def test_eq1_by_loops_and_each_variate_alone():
         p = pad(first.clamp_min(0) * observed[b, d], (2, 2))  # (h, T + 4)
         for t, c in itertools.product(range(T), range(h)):
             want = (W2[d * h + c] * p[:, t : t + 5 : 2]).sum() + b2[d * h + c]
-            assert torch.isclose(Z[b, d, t, c], want, atol=1e-5)
+            assert torch.isclose(Z[b, d, t, c], want.clamp_min(0), atol=1e-5)
 
 
 def test_eq2_by_loops_and_its_network():
@@ -80,11 +82,12 @@ def test_eq2_by_loops_and_its_network():
         assert torch.allclose(S[b, d, t], want, atol=1e-5)
     # The network: Q and K of Z, keys at every step-th timestamp, one number for each entry.
     f, x = emtc.Importance(D, h, 4, torch.Generator().manual_seed(0)), rand(B, D, T, seed=6)
-    Z = emtc.single_variate_embedding(x, f.W1, f.b1, f.W2, f.b2)
-    S = emtc.attention(Z @ f.Q, Z[:, :, ::2] @ f.K, Z[:, :, ::2])
-    assert torch.equal(f(x), emtc.importance(S, f.w))
+    all_of = torch.ones(B, D, T, dtype=torch.bool)
+    Z = emtc.single_variate_embedding(x, f.W1, f.b1, f.W2, f.b2, all_of)
+    S = emtc.attention(Z @ f.Q, Z[:, :, ::2] @ f.K, Z[:, :, ::2], all_of[:, :, ::2])
+    assert torch.equal(f(x, all_of), emtc.importance(S, f.w, all_of))
     assert torch.allclose(f.Q.T @ f.Q, torch.eye(h), atol=1e-5)
-    assert torch.allclose(f.K @ f.K.T, torch.eye(h), atol=1e-5)
+    assert torch.equal(f.Q, f.K) and f.w.min() >= 0
     big = emtc.Importance(500, 4, 9, torch.Generator().manual_seed(0))  # variances 2 / fan_in
     assert big.W1.var().item() == pytest.approx(2 / 3, rel=0.1)
     assert big.W2.var().item() == pytest.approx(2 / 12, rel=0.1)
@@ -97,13 +100,12 @@ def test_importance_is_standardised_over_the_whole_sample():
         v = np.array([float(S[b, d, t] @ w) for d, t in observed[b].nonzero().tolist()])
         want = 1 / (1 + np.exp(-(v - v.mean()) / v.std()))
         np.testing.assert_allclose(got[b][observed[b]].numpy(), want, atol=1e-5)
-    full = torch.ones_like(observed)
-    assert torch.allclose(emtc.importance(S, w), emtc.importance(S, w, full))
+    assert (got[~observed] == 0.5).all()
 
 
 def test_eq3_by_hand():
     S = torch.tensor([[[0.2, 0.5, 0.9], [0.4, 0.1, 0.3]]])
-    M = emtc.threshold(S, None, 0.5)
+    M = emtc.threshold(S, torch.ones_like(S, dtype=torch.bool), 0.5)
     assert M.tolist() == [[[False, True, True], [False, False, False]]]  # 0.5 >= 0.5 is kept
     seen = torch.tensor([[[True, True, False], [True, True, True]]])
     assert emtc.threshold(S, seen, 0.3).tolist() == [[[False, True, False], [True, False, True]]]
@@ -117,28 +119,6 @@ def test_mask_is_hard_forward_and_soft_backward():
     assert M.tolist() == [1, 0]
     (M * torch.tensor([2.0, 3.0])).sum().backward()
     assert S.grad.tolist() == [2, 3]
-
-
-def test_static_masks_keep_what_they_say():
-    x = 0.01 * rand(2, 3, 40)
-    x[:, :, 10:20] += torch.tensor([3.0, -3.0]).repeat(5)  # it varies, and fast, here
-    x[:, :, 30:] += 5  # high, but flat
-    for kind in ("variance", "frequency"):
-        M = emtc.static_mask(kind, x, None, 0.25, None)
-        assert M[:, :, 11:19].all() and M.float().mean() == 0.25 and not M[:, :, 33:].any()
-    M = emtc.static_mask("uniform", x, None, 0.5, None)
-    assert M[0, 0].tolist() == [False, True] * 20 and (M == M[:1, :1]).all()
-    assert emtc.static_mask("uniform", x[:, :, :1], None, 0.1, None).all()
-    one, two = (emtc.static_mask("random", x, None, 0.3, torch.Generator().manual_seed(s))
-                for s in (0, 1))  # fmt: skip
-    assert 0.2 < one.float().mean() < 0.4 and not torch.equal(one, two)
-    seen = rand(2, 3, 40, seed=3) > 0
-    for kind in emtc.MASKS[2:]:
-        M = emtc.static_mask(kind, x, seen, 0.5, torch.Generator())
-        assert not (M & ~seen).any() and M.any()
-    assert torch.equal(emtc.static_mask("none", x, seen, 0.5, None), seen)
-    kept = emtc.static_mask("variance", x, seen, 0.5, None).sum(2)
-    assert torch.equal(kept, (seen.sum(2) + 1) // 2)  # half of what is observed
 
 
 def test_eq4_views_and_their_encoders():
@@ -196,8 +176,7 @@ def test_eqs5_to_7_by_loops():
     total = sum(float((X[n, d] - X_v[v, n, d]) ** 2) for v in range(2)
                 for n, d in observed.nonzero().tolist())  # fmt: skip
     assert float(emtc.intra_loss(X, X_v, observed)) == pytest.approx(total / int(observed.sum()))
-    whole = float(((X - X_v) ** 2).sum()) / 12
-    assert float(emtc.intra_loss(X, X_v)) == pytest.approx(whole)
+    assert float(emtc.intra_loss(X, X_v, torch.zeros_like(observed))) == 0
     F = rand(3, 5, 4)
     pairs = [(0, 1), (1, 0), (0, 2), (2, 0), (1, 2), (2, 1)]
     scale = torch.arange(1.0, 7)[:, None, None]
@@ -222,8 +201,6 @@ def test_eq8_pooling_and_fusion_by_hand():
         assert float(pooled[v, b, c]) == pytest.approx(np.tanh(3 * f).mean(), abs=1e-5)
         assert float(pooled[v, b, 4 + c]) == pytest.approx(f.max())
         assert float(plain[v, b, c]) == pytest.approx(f.mean(), abs=1e-5)
-    full = torch.ones_like(seen)
-    assert torch.allclose(emtc.pool_shares(F), emtc.pool_shares(F, full), atol=1e-6)
     shift, scale, W = rand(16, seed=2), rand(16, seed=3).abs() + 1, rand(16, 5, seed=4)
     E = emtc.fuse(pooled, shift, scale, W)
     row = (np.concatenate([pooled[0, 2], pooled[1, 2]]) - shift.numpy()) / scale.numpy() @ W.numpy()
@@ -306,11 +283,13 @@ def test_gradcheck_of_each_loss():
     C = torch.tensor([0, 0, 1, 1, 0])
     pairs = emtc.cluster_pairs(C, C, False)
     for loss, inputs in (
-        (emtc.intra_loss, (double(3, 2), double(2, 3, 2, seed=1))),
+        (lambda X, X_v: emtc.intra_loss(X, X_v, rand(3, 2) > -0.5),
+         (double(3, 2), double(2, 3, 2, seed=1))),
         (emtc.pair_loss, (double(3, 2), double(3, 2, seed=1))),
         (lambda E: emtc.contrast(*(emtc.pair_sum(emtc.cosine(E, E), p, 0.5) for p in pairs)),
          (double(5, 3),)),
-        (lambda S, w: emtc.importance(S, w), (double(1, 2, 4, 3), double(3, seed=1))),
+        (lambda S, w: emtc.importance(S, w, rand(1, 2, 4) > -1),
+         (double(1, 2, 4, 3), double(3, seed=1))),
     ):  # fmt: skip
         assert torch.autograd.gradcheck(loss, inputs)
 
@@ -361,40 +340,84 @@ def test_a_record_is_the_mean_of_its_batches_and_uses_every_option(monkeypatch):
 
 
 def test_the_contrast_sends_gradient_and_every_weight_learns():
-    first = fitted(epochs=0)
-    model = fitted(epochs=2, hide=0.3)
+    first = fitted(epochs=0, n_starts=1)
+    model = fitted(epochs=2, hide=0.3, n_starts=1)
     start = dict(first.net_.named_parameters())
     for name, w in model.net_.named_parameters():
         assert not torch.equal(w, start[name]), f"{name} did not learn"
-    only = fitted(epochs=1, drop=("intra", "inter"))
+    only = fitted(epochs=1, drop=("intra", "inter"), n_starts=1)
     moved = [n for n, w in only.net_.named_parameters() if not torch.equal(w, start[n])]
     assert {n.split(".")[0] for n in moved} == {"importance", "encoders", "fusion"}
-    frozen = fitted(epochs=2, mask="frozen").net_.importance.state_dict()
+    frozen = fitted(epochs=2, mask="frozen", n_starts=1).net_.importance.state_dict()
     assert all(torch.equal(v, first.net_.importance.state_dict()[k]) for k, v in frozen.items())
     lrs = {g["lr"] for g in fitted(lr=0.01, mask_lr=7.0, epochs=0)._adam.param_groups}
     assert sorted(lrs) == pytest.approx([0.01, 0.03, 0.07])
 
 
-def test_the_start_is_the_drawn_network_with_the_lowest_eq10(monkeypatch):
-    seen, real = [], EMTC._clusters
+def test_the_network_that_ends_its_trial_with_the_lowest_eq10_is_trained(monkeypatch):
+    runs, real = [], EMTC._train
 
-    def spy(self, *args):
-        seen.append((*real(self, *args), self.net_))
-        return seen[-1][:4]
+    def spy(self, x, observed, start, epochs, *more):
+        end = real(self, x, observed, start, epochs, *more)
+        runs.append((start, epochs, end, self.labels_))
+        return end
+
+    monkeypatch.setattr(EMTC, "_train", spy)
+    for trial, epochs in ((2, 4), (2, 0), (3, 2)):
+        runs.clear()
+        model = fitted(n_starts=5, trial=trial, epochs=epochs)
+        *trials, last = runs
+        assert [r[:2] for r in trials] == [(s, min(trial, epochs)) for s in range(5)]
+        assert len({r[2] for r in trials}) == 5
+        assert last[:2] == (min(trials, key=lambda r: r[2])[0], epochs)
+        assert len(model.history_) == epochs and np.array_equal(model.labels_, last[3])
+        if epochs:
+            assert model.history_[-1]["contrast"] == last[2]
+    E, C = torch.from_numpy(model.embedding_), torch.from_numpy(model.labels_)
+    L = [emtc.pair_sum(emtc.cosine(E, E), p, 0.1) for p in emtc.cluster_pairs(C, C, False)]
+    assert last[2] == pytest.approx(float(emtc.contrast(*L)), rel=1e-4)
+    runs.clear()
+    fitted(n_starts=1)
+    assert len(runs) == 1 and runs[0][0] == 0
+
+
+def test_unclear_clusters_are_found_under_the_mask_that_a_trial_learned(monkeypatch):
+    calls, real = [], EMTC._clusters
+
+    def spy(self, x, observed, M, before=None):
+        found = real(self, x, observed, M, before)
+        calls.append((M, before, found, len(self.history_)))
+        return found
 
     monkeypatch.setattr(EMTC, "_clusters", spy)
-    model = fitted(n_starts=5, epochs=0)
-    assert len({s[0] for s in seen}) == 5
-    best = min(seen, key=lambda s: s[0])
-    assert model.net_ is best[4] and np.array_equal(model.labels_, best[2])
-    E, C = best[1], best[2]
-    L = [emtc.pair_sum(emtc.cosine(E, E), p, 0.1) for p in emtc.cluster_pairs(C, C, False)]
-    assert best[0] == pytest.approx(float(emtc.contrast(*L)))
+    options = {"n_starts": 2, "trial": 2, "epochs": 3, "hide": 0.2}
+    for unclear, mask in ((0.0, "evolving"), (9.0, "evolving"), (0.0, "none")):
+        monkeypatch.setattr(emtc, "UNCLEAR", unclear)
+        calls.clear()
+        model = fitted(toy(30), **options, mask=mask)
+        last = max(k for k, c in enumerate(calls) if c[1] is None and c[3] == 0 and c[0].all())
+        begin = [c for c in calls[last:] if c[3] == 0][:3]
+        if unclear or mask == "none":
+            assert len([c for c in calls if c[1] is None]) == 3  # once for each start
+            continue
+        (_, _, whole, _), (M, no, masked, _), (all_of, before, kept, _) = begin
+        net = emtc.Importance(3, 4, 1024, torch.Generator())
+        net.load_state_dict(model._learned)
+        x, observed = model._prepare(toy(30))
+        assert torch.equal(M, net(x, observed) >= 0.5)
+        assert no is None and masked[0] < whole[0] and torch.equal(before, masked[2])
+        assert all_of.all() and torch.equal(kept[2], masked[2])
+        for c in range(2):  # centres of these clusters among the whole series
+            assert torch.allclose(kept[3][c], kept[1][masked[2] == c].mean(0), atol=1e-5)
+        assert torch.equal(model._C, masked[2])  # three epochs later they are still the same
+        longer = fitted(toy(30), **{**options, "epochs": emtc.HELD + 2, "patience": 50})
+        assert longer.history_[emtc.HELD - 1]["label_change"] == 0
+        assert [c for c in calls if c[3] == emtc.HELD]  # from here on they are found anew
 
 
 def test_epsilon_goes_where_eq10_is_lowest(monkeypatch):
-    model = fitted(epochs=1)
-    x, _ = model._prepare(toy())
+    model = fitted(epochs=1, n_starts=1)
+    x, observed = model._prepare(toy())
     assert model._epsilon in (0.1, 0.15, 0.2)
     want = {2: 0.25, 0: 0.15, 1: 0.2}
     for lowest, epsilon in want.items():
@@ -402,35 +425,35 @@ def test_epsilon_goes_where_eq10_is_lowest(monkeypatch):
         real = (model._E, model._C, model._centers)
         monkeypatch.setattr(model, "_clusters", lambda *a, r=real: (next(losses), *r))  # noqa: B023
         model._epsilon = 0.2
-        model._update(x, None, torch.zeros(4))
+        model._update(x, observed, torch.zeros(4))
         assert model._epsilon == pytest.approx(epsilon)
-        assert torch.equal(model._M, emtc.threshold(model._S, None, model._epsilon))
+        assert torch.equal(model._M, emtc.threshold(model._S, observed, model._epsilon))
     assert fitted(epsilon=0.37).history_[-1]["epsilon"] == 0.37
 
 
 def test_how_much_is_hidden_follows_the_clusters():
-    model = fitted(epochs=1, hide=0.4)
-    x, _ = model._prepare(toy())
+    model = fitted(epochs=1, hide=0.4, n_starts=1)
+    x, observed = model._prepare(toy())
     model._hidden = 0.2
-    E, M = model._E, model._M
-    far = lambda x, observed, mask: E if (mask.float().mean() / M.float().mean()) > 0.67 else -E
+    E = model._E
+    far = lambda x, observed, mask: E if mask.float().mean() > 0.67 else -E
     model._embed = far  # every sample is lost once more than a third is hidden
-    assert model._bearable(x, None) == pytest.approx(0.3, abs=0.051)
+    assert model._bearable(x, observed) == pytest.approx(0.3, abs=0.051)
     model._embed = lambda *a: E
-    assert model._bearable(x, None) == 0.4
+    assert model._bearable(x, observed) == 0.4
     model._embed = lambda *a: -E
-    assert model._bearable(x, None) == 0.05
+    assert model._bearable(x, observed) == 0.05
     S = torch.full((50, 3, 20), 0.8)
     model._hidden = 0.5
-    one, two = model._versions(S)  # share x (2 - 2 S), and .4 of it
+    one, two = model._versions(S, slice(0, 50), 50)  # share x (2 - 2 S), and .4 of it
     assert float((~one).float().mean()) == pytest.approx(0.2, abs=0.03)
     assert float((~two).float().mean()) == pytest.approx(0.08, abs=0.03)
     for settled, want in ((True, 0.22), (False, 0.18)):
-        model = fitted(epochs=1)
+        model = fitted(epochs=1, n_starts=1)
         model._hidden, C = 0.2, model._C.clone()
         other = C if settled else (C + torch.arange(len(C)) % 2) % 2
         model._clusters = lambda *a, c=other, m=model: (0.0, E, c, m._centers)
-        model._update(x, None, torch.zeros(4))
+        model._update(x, observed, torch.zeros(4))
         assert model._hidden == pytest.approx(want)
         assert model.history_[-1]["label_change"] == pytest.approx(0 if settled else 0.5)
 
@@ -454,8 +477,9 @@ def test_the_results_are_of_the_last_record():
     np.testing.assert_allclose(np.linalg.norm(embedding, axis=1), 1, atol=1e-5)
     assert (model.importance_ > 0).all() and (model.importance_ < 1).all()
     whole = EMTC(2, epochs=0, mask="none", n_starts=1, width=8).fit(toy())
-    some = EMTC(2, epochs=0, mask="random", keep=0.3, n_starts=1, width=8).fit(toy())
-    assert some.mask_.mean() < 0.4 and whole.mask_.all()
+    given = np.random.default_rng(0).random((12, 20, 3)) < 0.3
+    some = EMTC(2, epochs=0, mask=given, n_starts=1, width=8).fit(toy())
+    assert np.array_equal(some.mask_, given) and whole.mask_.all()
     assert np.array_equal(some.labels_, whole.labels_)  # the first clusters see all that is there
 
 
@@ -512,7 +536,7 @@ def test_missing_values_and_padding_do_not_count():
     assert not z[gap].any() and torch.equal(seen, torch.from_numpy(~gap))
 
 
-@pytest.mark.parametrize("part", emtc.PARTS)
+@pytest.mark.parametrize("part", emtc.CHOICES["drop"])
 def test_each_part_can_be_dropped(part):
     model = fitted(drop=part)
     record = model.history_[-1]
@@ -526,3 +550,34 @@ def test_each_part_can_be_dropped(part):
 
 def test_the_size_of_a_batch_counts():
     assert fitted(batch_size=2).history_ != fitted(batch_size=3).history_
+
+
+TWO = """
+import sys, torch, numpy as np, torch.distributed as dist
+sys.path.insert(0, {root!r})
+import emtc
+from test_emtc import fitted, toy
+X = toy(13)
+X[3, 15:], X[5, 4, 1] = np.nan, np.nan
+rank = int(sys.argv[1])
+torch.set_num_threads(1)
+dist.init_process_group("gloo", init_method="file://{meet}", rank=rank, world_size=2)
+model = fitted(X, epochs=4)
+np.savez("{out}%d.npz" % rank, E=model.embedding_, C=model.labels_, M=model.mask_,
+         losses=[[r[t] for t in emtc.TERMS] for r in model.history_])
+"""
+
+
+def test_two_processes_compute_what_one_does(tmp_path):
+    code = TWO.format(root=str(ROOT), meet=tmp_path / "meet", out=str(tmp_path / "rank"))
+    both = [subprocess.Popen([sys.executable, "-c", code, str(rank)], cwd=ROOT) for rank in (0, 1)]
+    assert [process.wait(timeout=100) for process in both] == [0, 0]
+    X = toy(13)
+    X[3, 15:], X[5, 4, 1] = np.nan, np.nan
+    one = fitted(X, epochs=4)
+    for rank in (0, 1):
+        got = np.load(tmp_path / f"rank{rank}.npz")
+        losses = [[r[t] for t in emtc.TERMS] for r in one.history_]
+        np.testing.assert_allclose(got["losses"], losses, rtol=1e-4)
+        np.testing.assert_allclose(got["E"], one.embedding_, atol=1e-3)
+        assert np.array_equal(got["C"], one.labels_) and np.array_equal(got["M"], one.mask_)

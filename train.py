@@ -14,6 +14,7 @@ import os
 import re
 import shlex
 import sys
+import tempfile
 import time
 import warnings
 from pathlib import Path
@@ -21,6 +22,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.distributed as dist
 
 import emtc
 from kmeans import kmeans
@@ -67,12 +69,13 @@ HELP = {  # flag or parameter -> what --help says; a parameter's type and defaul
     "batch_size": "series a step",
     "width": "h, channels of a view",
     "mask": "how the mask is found",
-    "keep": "share that the static masks keep",
+    "keep": "share that the random first mask keeps",
     "hide": "the most that is hidden in the training versions of a series",
     "drop": "parts of EMTC to leave out",
     "patience": "so many epochs with at most 1 %% of the labels changed in each end the training",
     "max_keys": "timestamps that each one attends to, Eq. (2); fewer for very long series",
-    "n_starts": "networks drawn, of which the best by Eq. (10) is trained",
+    "n_starts": "networks tried, of which the best by Eq. (10) is trained",
+    "trial": "epochs for which each of them is tried",
     "n_init": "starts of k-means",
     "mask_lr": "factor on lr for the importance network",
     "encoder": "what f^(v) is, Eq. (4)",
@@ -89,6 +92,7 @@ Several --clusters give runs/<data>-clusters/g2, g3, ..., and a table that compa
 A new run into the folder of an older one renames that to <folder>.1, .2, ...: nothing is
 overwritten. --resume goes on after the last whole epoch (a related method: after the last whole
 seed); on a CPU to the bits of a run that never stopped, with the same number of threads.
+`torchrun --standalone --nproc-per-node 2 train.py ...` shares every batch among two processes.
 A run looks unreliable when its seeds agree by less than {report.MIN_AGREEMENT} (mean ARI between
 their labelings), when more than {report.MAX_CHANGE:.0%} of the labels still changed in the last
 {report.LAST} epochs, or when a cluster stayed empty. Standard deviations are the population's.
@@ -218,14 +222,23 @@ def better(state, y, labels):
     return now if best is None or now["ACC"] > best["ACC"] else best
 
 
+def shared(value):
+    """What process 0 has, in each process of torchrun; without torchrun, the value itself."""
+    if dist.is_initialized():
+        box = [value]
+        dist.broadcast_object_list(box)
+        value = box[0]
+    return value
+
+
 def fit_seed(run, job, seed, seeds_after=0):
     """Fit one seed, on from its checkpoint if there is one, and store it."""
     cls, settings, data, g, args = job
-    with Progress(seed, settings["epochs"], seeds_after, data.X.shape, args.quiet) as progress:
+    with Progress(seed, settings, seeds_after, data.X.shape, args.quiet) as progress:
         untrained = baselines(job, seed)
-        state, look = run.checkpoint(seed), page.Look(data.X)
+        state, look = shared(run.checkpoint(seed)), page.Look(data.X)
         begun = time.perf_counter() - state["seconds"]
-        progress.start(len(state["history"]))
+        progress.start()
 
         def on_epoch(model, record):
             progress.show(record)
@@ -238,9 +251,16 @@ def fit_seed(run, job, seed, seeds_after=0):
                 run.save_checkpoint(seed, {**state, "model": model.checkpoint()})
             run.log(seed, record)
 
+        def on_trial(model, record):
+            progress.show(record)
+            run.save_checkpoint(seed, {**state, "model": model.checkpoint()})
+
         if cls is emtc.EMTC:
-            model = cls(g, seed=seed, **settings)
-            model.fit(data.X, on_epoch=on_epoch, resume=state["model"])
+            model, calls = (
+                cls(g, seed=seed, **settings),
+                {"on_epoch": on_epoch, "on_trial": on_trial},
+            )
+            model.fit(data.X, **calls, resume=state["model"])
         else:  # of a related method only whole seeds are kept
             model = cls(g, seed=seed, on_epoch=lambda record: on_epoch(None, record), **settings)
             model.fit(data.X)
@@ -258,7 +278,7 @@ def fit_seed(run, job, seed, seeds_after=0):
 
 def fit_seeds(run, job, seeds):
     """Fit the seeds that are not finished; returns {seed: what `Run.finished` gives}."""
-    done = {seed: found for seed in seeds if (found := run.finished(seed))}
+    done = shared({seed: found for seed in seeds if (found := run.finished(seed))})
     todo = [seed for seed in seeds if seed not in done]
     if todo:
         run.begin()
@@ -318,16 +338,31 @@ def train_one(job, folder):
     config |= {"data_hash": data_hash(data.X, data.y), "method": args.method, "seeds": args.seeds}
     config |= {"oracle": args.oracle, **job.settings}
     config |= {"torch": torch.__version__, "numpy": np.__version__}
-    run = Run(folder, config, args.resume)
+    others = dist.is_initialized() and dist.get_rank() > 0
+    # Of torchrun's processes one that is left alone gets a RuntimeError of the network's.
+    failures = (OSError, FloatingPointError, *([RuntimeError] if dist.is_initialized() else []))
+    scratch = tempfile.TemporaryDirectory()  # process 0 of torchrun alone writes what is kept
+    run = Run(Path(scratch.name, "run") if others else folder, config, args.resume and not others)
     try:
         done = fit_seeds(run, job, args.seeds)
         run.write_log(done)
         say(report.report(report.save_results(run, data, done)))
-        page.make(run.folder)
+        if not others:
+            page.make(run.folder)
         say(f"written to {folder}; to look at: {folder}/report.html")
-    except (OSError, FloatingPointError) as error:
+    except failures as error:
         told = f"{one_line(error)}; finished seeds and the last good checkpoint stay in {folder}"
         raise ValueError(f"{told}, for --resume") from None
+
+
+def join_others():
+    """Under torchrun: meet the other processes; only process 0 is heard, and only it writes."""
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        if torch.cuda.is_available():
+            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+        if dist.get_rank() > 0:
+            silence()
 
 
 def predict(args):
@@ -364,6 +399,7 @@ def main(argv=None):
     argv = sys.argv[1:] if argv is None else argv
     open_streams()
     args = parser().parse_args(argv)
+    join_others()
     try:
         if bool(args.predict) != bool(args.model):
             raise ValueError("--predict DATA and --model FILE (a model_seed<s>.pt) go together")

@@ -45,9 +45,11 @@ def silence():
 class Progress:
     """One line an epoch, renewed on a terminal, else every tenth or after some seconds."""
 
-    def __init__(self, seed, epochs, seeds_after, shape, quiet):
-        self.seed, self.epochs, self.seeds_after = seed, epochs, seeds_after
-        self.quiet, self.told = quiet, 0
+    def __init__(self, seed, settings, seeds_after, shape, quiet):
+        self.seed, self.epochs, self.seeds_after = seed, settings["epochs"], seeds_after
+        self.trial, starts = min(self.epochs, settings.get("trial", 0)), settings.get("n_starts", 1)
+        self.starts = starts if starts > 1 else 0  # one network alone is not tried first
+        self.quiet, self.told, self.shown = quiet, 0, 0
         N, T, D = shape
         wait = f"seed {seed}: no epoch after {PATIENCE} s; {N} series of {T} steps, {D} variates"
         wait += "; fewer --max-keys take less time" if T > 1000 else ""
@@ -55,9 +57,9 @@ class Progress:
         self.timer.daemon = True
         self.timer.start()
 
-    def start(self, epochs):
-        """From here on the epochs are timed; so many were done by an earlier process."""
-        self.done, self.begun = epochs, time.perf_counter()
+    def start(self):
+        """From here on the epochs are timed."""
+        self.begun = time.perf_counter()
 
     def __enter__(self):
         return self
@@ -68,17 +70,25 @@ class Progress:
             say("")  # the next line is no longer progress
 
     def show(self, record):
-        """The epoch's record with the time that all seeds may still take, at most."""
+        """The epoch's record, and the time that all seeds may still take, at most."""
         self.timer.cancel()
         now, epoch, terminal = time.perf_counter(), record["epoch"], sys.stdout.isatty()
+        self.shown += 1
         if self.quiet or not (terminal or epoch % 10 == 0 or now - self.told >= PATIENCE):
             return
-        self.told, left = now, self.epochs * (1 + self.seeds_after) - epoch
-        left = math.ceil((now - self.begun) / (epoch - self.done) * left)
+        tried = self.starts * self.trial  # epochs of all trials of a seed
+        before, at = tried, f"{epoch}/{self.epochs}"
+        if "trial" in record:
+            before = (record["trial"] - 1) * self.trial
+            at = f"trial {record['trial']} of {self.starts}, {epoch}/{self.trial}"
+        self.told = now
+        left = (tried + self.epochs) * (1 + self.seeds_after) - before - epoch
+        left = math.ceil((now - self.begun) / self.shown * left)
         left = f"{left}s" if left < 100 else f"{math.ceil(left / 60)}min"
-        skip = ("epoch", "total", "loss", "seconds", "label_change", "hidden", "epsilon")
+        skip = ("epoch", "total", "loss", "seconds", "label_change", "hidden", "epsilon", "trial",
+                "contrast")  # fmt: skip
         terms = [f"{name} {value:.2f}" for name, value in record.items() if name not in skip]
         terms += [f"changed {record['label_change']:.3f}"] if "label_change" in record else []
         width = min(80, shutil.get_terminal_size().columns) - 1
-        line = f"seed {self.seed} {epoch}/{self.epochs} ≤{left} {' '.join(terms)}"[:width]
+        line = f"seed {self.seed} {at} ≤{left} {' '.join(terms)}"[:width]
         say("\r" + line.ljust(width), end="") if terminal else say(line)
