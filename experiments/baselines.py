@@ -1,7 +1,6 @@
-"""What a user would try before EMTC: k-means on raw values, random kernels, elastic k-means.
+"""What a user would try before EMTC: k-means on raw values, on random kernels, and under DTW.
 
 X is (N, T, D), NaN = missing or padding; each function returns labels (N,) int64 and reads none.
-The elastic ones (DTW, MSM, KASBA) are aeon's, which only these rows need: pip install aeon.
 """
 
 import importlib
@@ -55,27 +54,19 @@ def principal(features, p=32):
     return (U * S)[:, :p]  # (N, p)
 
 
-def kernel_kmeans(X, n_clusters, seed, unit=False, n_kernels=1000):
-    """k-means on 32 components of random kernels' features; with `unit`, on rows of length 1."""
+def kernel_kmeans(X, n_clusters, seed, n_kernels=1000):
+    """k-means on 32 components of random kernels' features, each row brought to length 1."""
     E = principal(random_kernels(X, n_kernels, torch.Generator().manual_seed(seed)))
-    E = functional.normalize(E, dim=1) if unit else E
-    return kmeans(E, n_clusters, n_init=10, seed=seed).labels
+    return kmeans(functional.normalize(E, dim=1), n_clusters, n_init=10, seed=seed).labels
 
 
-def elastic(name, X, n_clusters, seed, **options):
-    """Labels of aeon.clustering.<name> on the z-scored series; missing values stand as 0."""
-    estimator = getattr(importlib.import_module("aeon.clustering"), name)
+def dtw_kmeans(X, n_clusters, seed):
+    """k-means under dynamic time warping, by barycentres, on the z-scored series; missing is 0.
+
+    It is aeon's, which only this row needs: pip install aeon.
+    """
+    options = {"distance": "dtw", "averaging_method": "ba", "n_init": 1, "max_iter": 50}
+    estimator = importlib.import_module("aeon.clustering").TimeSeriesKMeans
     x = z_scored(X)[0].transpose(1, 2).double().numpy()  # aeon wants (N, D, T)
     model = estimator(n_clusters, random_state=seed, **options)
     return np.asarray(model.fit_predict(x), dtype=np.int64)
-
-
-def elastic_kmeans(X, n_clusters, seed, distance):
-    """k-means under DTW (by barycentres) or another elastic distance of aeon."""
-    options = {"distance": distance, "averaging_method": "ba", "n_init": 1, "max_iter": 50}
-    return elastic("TimeSeriesKMeans", X, n_clusters, seed, **options)
-
-
-def kasba(X, n_clusters, seed):
-    """KASBA: k-means under MSM by a random subset barycentre."""
-    return elastic("KASBA", X, n_clusters, seed)
