@@ -136,23 +136,30 @@ def test_nobody_listens(noise, stdout):
 
 
 def test_progress_says_how_long(capsys, monkeypatch):
-    clock = iter([100.0, 104.0, 108.0, 141.0])  # epochs 4 and 5 take 4 s, epoch 6 33 s
+    clock = iter([100.0, 104.0, 108.0, 141.0, 145.0])  # the third epoch takes 33 s, the others 4
     monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
-    shown = progress.Progress(7, 20, 2, (9, 8, 1), quiet=False)
-    shown.start(3)
+    settings = {"epochs": 20, "n_starts": 2, "trial": 5}
+    shown = progress.Progress(7, settings, 2, (9, 8, 1), quiet=False)
+    shown.start()
     record = {"total": 1.0, "contra": 2.5, "kept": 0.9, "label_change": 0.0125}
     with shown:
-        for epoch in (4, 5, 6):  # 4 is the first line, 5 comes too soon
-            shown.show({"epoch": epoch, **record})
-    first, last = capsys.readouterr().out.splitlines()
-    assert first == "seed 7 4/20 ≤4min contra 2.50 kept 0.90 changed 0.013"  # 4 s x 56
-    assert last.startswith("seed 7 6/20 ≤13min ")  # 41 / 3 s x 54
+        for trial, epoch in ((1, 4), (2, 4), (2, 5)):  # the second comes too soon after the first
+            shown.show({"trial": trial, "epoch": epoch, **record})
+        shown.show({"epoch": 10, **record})
+    first, second, last = capsys.readouterr().out.splitlines()
+    text = " contra 2.50 kept 0.90 changed 0.013"
+    assert first == f"seed 7 trial 1 of 2, 4/5 ≤6min{text}"  # 4 s x (3 x 30 - 4)
+    assert second == f"seed 7 trial 2 of 2, 5/5 ≤19min{text}"  # 41 / 3 s x 80
+    assert last == f"seed 7 10/20 ≤14min{text}"  # 45 / 4 s x (90 - 20)
+    alone = progress.Progress(0, {"epochs": 20, "n_starts": 1}, 0, (9, 8, 1), quiet=True)
+    assert (alone.starts, alone.trial) == (0, 0)
+    alone.timer.cancel()
 
 
 def test_a_long_wait_is_announced(capsys, monkeypatch):
     monkeypatch.setattr(progress, "PATIENCE", 0)
     for quiet, lines in ((False, 1), (True, 0)):
-        shown = progress.Progress(7, 20, 0, (9, 2000, 1), quiet)
+        shown = progress.Progress(7, {"epochs": 20}, 0, (9, 2000, 1), quiet)
         shown.timer.join()
         told = capsys.readouterr().out.splitlines()
         assert len(told) == lines
