@@ -12,7 +12,7 @@ import emtc
 from emtc import EMTC
 
 SMALL = {"epochs": 1, "width": 8, "n_starts": 1, "n_init": 3}
-QUICK = {**SMALL, "epochs": 0}  # for the checks of others, which fit hundreds of times
+QUICK = {**SMALL, "epochs": 0}  # for the checks of scikit-learn, which fit hundreds of times
 
 
 def made(N=10, T=12, D=2, seed=0):
@@ -249,7 +249,7 @@ def test_the_checks_of_aeon_pass_on_a_wrapper(monkeypatch):
             super().__init__()
 
         def _fit(self, X, y=None):  # aeon has (N, D, T)
-            self.emtc_ = EMTC(self.n_clusters, **QUICK).fit(X.transpose(0, 2, 1))
+            self.emtc_ = EMTC(self.n_clusters, **SMALL).fit(X.transpose(0, 2, 1))
             self.labels_ = self.emtc_.labels_
             return self
 
