@@ -606,17 +606,17 @@ class EMTC:
         """About TIMESTAMPS observed timestamps of a batch, drawn at random, as many of each series.
 
         F (V, B, h, T), of the process's own rows; x, observed (B, D, T) of all the batch
-        -> F (V, n, h), x and observed (n, D).
+        -> F (V, n, h), x and observed (n, D). A series with fewer gives some of them repeatedly.
         NOTE(paper): the means of Eqs. (5) and (7) are over these, which bounds the memory.
         """
         B, D, T = x.shape
         there = observed.any(1)  # (B, T)
-        n = min(T, math.ceil(TIMESTAMPS / B))
-        at = (self._random((B, T)) - 2 * there).argsort(1)[:, :n]  # missing ones come last
+        turn = torch.arange(min(T, math.ceil(TIMESTAMPS / B)), device=x.device)
+        at = (self._random((B, T)) - 2 * there).argsort(1)  # the missing ones come last
+        at = at.gather(1, turn % there.sum(1, keepdim=True))  # (B, n / B)
         pick = lambda v, at: v.gather(-1, at[:, None].expand(*v.shape[:-1], -1)).transpose(-1, -2)
-        F = torch.stack([joined(pick(F_v, at[rows]), rows, B) for F_v in F])  # (V, B, n, h)
-        there = there.gather(1, at)
-        return F[:, there], pick(x, at)[there], pick(observed, at)[there]
+        F = torch.stack([joined(pick(F_v, at[rows]), rows, B) for F_v in F])  # (V, B, n / B, h)
+        return F.flatten(1, 2), pick(x, at).flatten(0, 1), pick(observed, at).flatten(0, 1)
 
     @torch.no_grad()
     def _update(self, x, observed, losses):

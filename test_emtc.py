@@ -581,3 +581,26 @@ def test_two_processes_compute_what_one_does(tmp_path):
         np.testing.assert_allclose(got["losses"], losses, rtol=1e-4)
         np.testing.assert_allclose(got["E"], one.embedding_, atol=1e-3)
         assert np.array_equal(got["C"], one.labels_) and np.array_equal(got["M"], one.mask_)
+
+
+def test_reconstruction_is_of_observed_timestamps_drawn_anew(monkeypatch):
+    monkeypatch.setattr(emtc, "TIMESTAMPS", 21)
+    model = fitted(epochs=0)
+    x, F = rand(3, 2, 10), rand(4, 3, 5, 10, seed=1)
+    x[:, 0] = torch.arange(30.0).view(3, 10)  # tells which series and timestamp a row is of
+    F[:, :, 0] = x[:, 0]
+    observed = torch.ones(3, 2, 10, dtype=torch.bool)
+    observed[1, :, 3:] = False  # three timestamps are left of this series
+    observed[2, 1, 0] = False
+    F_n, x_n, observed_n = model._timestamps(F, x, observed, slice(0, 3))
+    assert F_n.shape == (4, 21, 5) and x_n.shape == observed_n.shape == (21, 2)
+    rows = x_n[:, 0].long()
+    assert torch.equal(rows // 10, torch.arange(3).repeat_interleave(7))
+    assert set(rows[7:14].tolist()) == {10, 11, 12}
+    assert len(set(rows[:7].tolist())) == len(set(rows[14:].tolist())) == 7
+    for n, row in enumerate(rows.tolist()):
+        b, t = divmod(row, 10)
+        assert torch.equal(x_n[n], x[b, :, t]) and torch.equal(F_n[:, n], F[:, b, :, t])
+        assert torch.equal(observed_n[n], observed[b, :, t])
+    again = model._timestamps(F, x, observed, slice(0, 3))[1][:, 0].long()
+    assert not torch.equal(again, rows)

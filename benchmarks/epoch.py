@@ -82,8 +82,8 @@ def child(N, T, D, g=4, epochs=1, **options):
     clock = []
 
     class Timed(emtc.EMTC):
-        def _begin(self, x, observed):
-            super()._begin(x, observed)
+        def _begin(self, *given):
+            super()._begin(*given)
             watch.switch()
             watch.spent.clear()
             clock.append(time.process_time())
