@@ -15,14 +15,17 @@ from kmeans import kmeans
 
 CASES = {  # the options, and how many of the 90 points the first of two ranks holds
     "init": ({"init": [[float(i), 0.0, 1.0] for i in range(4)]}, 30),
-    "seeds": ({"n_init": 6, "seed": 3}, 45),
+    "seed": ({"n_init": 1, "seed": 4}, 45),
+    "seeds": ({"n_init": 6, "seed": 3, "max_iter": 1}, 45),  # before several meet in one optimum
     "empty": ({"init": [[0.0] * 3] + [[1e3 + i] * 3 for i in range(3)], "max_iter": 3}, 70),
 }
 
 
 def points():
     rng = np.random.default_rng(0)
-    return torch.tensor(rng.normal(size=(90, 3)) + 5 * rng.normal(size=(4, 3))[np.arange(90) % 4])
+    return torch.tensor(
+        rng.normal(size=(90, 3)) + 1.5 * rng.normal(size=(4, 3))[np.arange(90) * 4 // 90]
+    )
 
 
 def one_rank(rank, folder):
@@ -86,23 +89,55 @@ def test_kmeans_far_from_the_origin_and_in_any_unit(unit, at):
     assert kmeans(X.double() * 1e300, 4, seed=2).centers.isfinite().all()
 
 
+def test_kmeans_in_small_blocks(monkeypatch):
+    """As with one block: E step, M step and seeds. One cluster: the mean."""
+    X = torch.tensor(np.random.default_rng(0).normal(size=(700, 3)))
+    options = [
+        {"seed": 1, "n_init": 2},
+        {"init": X[:5]},
+        {"init": X[:5] + 1e3 * (torch.arange(5)[:, None] > 2)},
+    ]
+    whole = [kmeans(X, 5, **more) for more in options]
+    monkeypatch.setattr("kmeans.BLOCK", 1)  # 128 points each
+    for a, more in zip(whole, options):
+        b = kmeans(X, 5, **more)
+        assert torch.equal(a.labels, b.labels) and torch.allclose(a.centers, b.centers)
+        assert a.inertia == pytest.approx(b.inertia) and a.n_iter == b.n_iter
+    assert torch.allclose(kmeans(X, 1).centers[0], X.mean(0))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_empty_clusters_move_to_the_farthest_points(seed):
+    """Two are empty: the first takes the point farthest from all centres, then the second."""
+    X = np.random.default_rng(seed).normal(size=(30, 2)) + [5, -3]
+    start = np.concatenate([X[:2], [[1e3, 0], [0, 1e3]]])
+    found, centers = kmeans(X, 4, init=start, max_iter=1).centers.numpy(), list(X[:2])
+    for j in (2, 3):
+        centers.append(max(X, key=lambda x: min(((x - c) ** 2).sum() for c in centers)))
+        assert np.allclose(found[j], centers[j])
+
+
+ONES = torch.ones(3, 2)
+
+
 @pytest.mark.parametrize(
-    "X, k, more",
+    "X, k, more, told",
     [
-        (torch.ones(3, 2), 4, {}),
-        (torch.ones(3, 2), 0, {}),
-        (torch.ones(3, 2), 1.5, {}),
-        (torch.full((3, 2), math.nan), 2, {}),
-        (torch.tensor([[1.0], [-math.inf]]), 1, {}),
-        (torch.ones(3), 1, {}),
-        (torch.ones(3, 2), 1, {"n_init": 0}),
-        (torch.ones(3, 2), 1, {"max_iter": 0}),
-        (torch.ones(3, 2), 2, {"init": torch.ones(1, 2)}),
-        (torch.ones(3, 2), 1, {"init": torch.full((1, 2), math.nan)}),
+        (ONES, 4, {}, "n_clusters <= 3; got n_clusters=4, n_init=10, max_iter=300"),
+        (ONES, 0, {}, "whole numbers >= 1"),
+        (ONES, 1.5, {}, "whole numbers >= 1"),
+        (ONES * math.nan, 2, {}, "X contains NaN or infinite values"),
+        (torch.tensor([[1.0], [-math.inf]]), 1, {}, "X contains NaN or infinite values"),
+        (ONES[0], 1, {}, "X must have shape .N, d. with N, d >= 1; got .2,"),
+        (ONES[:0], 1, {}, "X must have shape .* got .0, 2"),
+        (ONES, 1, {"n_init": 0}, "n_init=0"),
+        (ONES, 1, {"max_iter": 0}, "max_iter=0"),
+        (ONES, 2, {"init": torch.ones(1, 2)}, "init must be finite, of shape .2, 2.; got .1, 2"),
+        (ONES, 1, {"init": torch.full((1, 2), math.nan)}, "init must be finite"),
     ],
 )
-def test_kmeans_errors(X, k, more):
-    with pytest.raises(ValueError):
+def test_kmeans_errors(X, k, more, told):
+    with pytest.raises(ValueError, match=told):
         kmeans(X, k, **more)
 
 
