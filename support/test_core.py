@@ -57,6 +57,9 @@ def test_kmeans_by_hand():
     assert sorted(found.centers.flatten().tolist()) == [0.5, 11.0]
     assert found.inertia == pytest.approx(2.5) and found.labels.dtype == torch.int64
     assert len(set(found.labels[:2].tolist())) == len(set(found.labels[2:].tolist())) == 1
+    assert len(kmeans(X, 5).labels.unique()) == 5
+    backwards = kmeans(X.numpy()[::-1], 2, init=found.centers)
+    assert torch.equal(backwards.labels.flip(0), found.labels)
 
 
 LLOYD = [{}, {"tol": 0.05}, {"tol": 0.0}, {"max_iter": 1}, {"max_iter": 3, "tol": 0.05}]
