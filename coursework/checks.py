@@ -75,6 +75,10 @@ def rand(*shape, seed=0):
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
+def everywhere(*shape):  # observed
+    return torch.ones(shape, dtype=torch.bool)
+
+
 def each(*sizes):
     return itertools.product(*map(range, sizes))
 
@@ -85,13 +89,13 @@ def each(*sizes):
 @task("intra_loss", 1, 2)
 def intra_loss(f):
     X, X_v = tensor([[1.0, 2.0], [3.0, 4.0]]), tensor([[[1.0, 0], [3, 4]], [[0, 2], [3, 2]]])
-    same("the loss of two views, nothing missing,", pure(f, X, X_v), 4 / 4 + 1 / 4 + 4 / 4)
+    same("the loss of two views, nothing missing,", pure(f, X, X_v, everywhere(2, 2)), 9 / 4)
     seen = tensor([[True, False], [True, True]])
     same("the loss with X[0, 1] missing", pure(f, X, X_v, seen), (0 + 1 + 4) / 3)
     same("the loss with nothing observed", pure(f, X, X_v, ~seen & seen), 0.0)
     X, X_v = rand(5, 3), rand(4, 5, 3, seed=1)
     want = sum((float(X[t, d]) - float(X_v[v, t, d])) ** 2 for v, t, d in each(4, 5, 3)) / 15
-    same("the loss of four views", pure(f, X, X_v), want)
+    same("the loss of four views", pure(f, X, X_v, everywhere(5, 3)), want)
 
 
 @task("inter_loss", 1, 2)
@@ -160,18 +164,17 @@ def single_variate_embedding(f):
     x, W1, b1 = rand(B, D, T), rand(D * h, 1, 3, seed=1), rand(D * h, seed=2)
     W2, b2 = rand(D * h, h, 3, seed=3), rand(D * h, seed=4)
     seen = rand(B, D, T, seed=5) > -0.5
-    for observed in (None, seen):
-        x_o = x if observed is None else x * observed
+    for name, observed in (("Z", everywhere(B, D, T)), ("with missing entries, Z", seen)):
+        x_o = x * observed
         Z, want = torch.zeros(B, D, T, h), torch.zeros(B, D, T, h)
         for b, d, t, c in each(B, D, T, h):
             at = [(k, t + k - 1) for k in range(3) if 0 <= t + k - 1 < T]
             value = b1[d * h + c] + sum(W1[d * h + c, 0, k] * x_o[b, d, s] for k, s in at)
-            Z[b, d, t, c] = max(0.0, float(value)) * (observed is None or bool(observed[b, d, t]))
+            Z[b, d, t, c] = max(0.0, float(value)) * bool(observed[b, d, t])
         for b, d, t, c in each(B, D, T, h):
             at = [(k, t + 2 * k - 2) for k in range(3) if 0 <= t + 2 * k - 2 < T]
             value = sum(W2[d * h + c, e, k] * Z[b, d, s, e] for k, s in at for e in range(h))
-            want[b, d, t, c] = b2[d * h + c] + value
-        name = "Z" if observed is None else "with missing entries, Z"
+            want[b, d, t, c] = max(0.0, float(b2[d * h + c] + value))
         same(name, pure(f, x_o, W1, b1, W2, b2, observed), want)
 
 
@@ -179,17 +182,15 @@ def single_variate_embedding(f):
 def attention(f):
     B, D, T, n, h = 2, 2, 4, 3, 4
     Q, K, Z = rand(B, D, T, h), rand(B, D, n, h, seed=1), rand(B, D, n, h, seed=2)
-    seen = torch.ones(B, D, n, dtype=torch.bool)
+    every, seen = everywhere(B, D, n), everywhere(B, D, n)
     seen[0, 0, 1] = seen[1, 1, 0] = False
     none = seen.clone()
     none[1, 0] = False  # a series without any observed key attends to all
-    cases = (("S", None), ("with missing keys, S", seen), ("with a series missing, S", none))
+    cases = (("S", every), ("with missing keys, S", seen), ("with a series missing, S", none))
     for name, observed in cases:
         want = torch.zeros(B, D, T, h)
         for b, d, t in each(B, D, T):
-            keys = range(n)
-            if observed is not None and observed[b, d].any():
-                keys = [k for k in keys if observed[b, d, k]]
+            keys = [k for k in range(n) if observed[b, d, k]] or range(n)
             score = {k: math.exp(float(Q[b, d, t] @ K[b, d, k]) / math.sqrt(h)) for k in keys}
             want[b, d, t] = sum(score[k] * Z[b, d, k] for k in keys) / sum(score.values())
         same(name, pure(f, Q, K, Z, observed), want)
@@ -197,21 +198,21 @@ def attention(f):
 
 @task("threshold", 2, 2)
 def threshold(f):
-    S = tensor([[[0.2, 0.5, 0.7], [0.6, 0.4, 0.1]]])
+    S, every = tensor([[[0.2, 0.5, 0.7], [0.6, 0.4, 0.1]]]), everywhere(2, 2, 3)
     want = tensor([[[False, True, True], [True, False, False]]])
-    same("for S = .2 .5 .7 | .6 .4 .1 and epsilon = .5, M", pure(f, S, None, 0.5), want)
+    same("for S = .2 .5 .7 | .6 .4 .1 and epsilon = .5, M", pure(f, S, every[:1], 0.5), want)
     seen = tensor([[[True, True, False], [True, True, True]]])
     name = "for the same with .7 missing, M"
     same(name, pure(f, S, seen, 0.5), tensor([[[False, True, False], [True, False, False]]]))
     name = "where no entry reaches epsilon = .9, M"
-    same(name, pure(f, S, None, 0.9), tensor([[[False, False, True], [False] * 3]]))
+    same(name, pure(f, S, every[:1], 0.9), tensor([[[False, False, True], [False] * 3]]))
     name = "where no entry reaches epsilon = .9 and the best one is missing, M"
     same(name, pure(f, S, seen, 0.9), tensor([[[False] * 3, [True, False, False]]]))
     both = torch.cat([S, S / 10])  # the rule is for each sample, not for the batch
     want = torch.cat([want, tensor([[[False, False, True], [False] * 3]])])
     name = "for two samples, the second without an entry that passes, M"
-    same(name, pure(f, both, None, 0.5), want)
-    same("for epsilon = 0, M", pure(f, both, None, 0.0), torch.ones(2, 2, 3, dtype=torch.bool))
+    same(name, pure(f, both, every, 0.5), want)
+    same("for epsilon = 0, M", pure(f, both, every, 0.0), every)
 
 
 @task("views", 2, 1)
@@ -416,8 +417,7 @@ def cluster(f):
     labels, new = two(pure(f, E, 3, 5, rng, before))
     same("labels, numbered as far as may be like those before,", labels, tensor([1, 0, 2])[group])
     for j in range(3):
-        mean = E[labels == j].mean(0)
-        same(f"centre {j}, in the new numbering,", new[j], mean, 1e-3)
+        same(f"centre {j}, in the new numbering,", new[j], E[labels == j].mean(0), 1e-3)
     turned = tensor([2, 0, 1])[group]
     same("labels that were all right before", f(E, 3, 5, rng, turned)[0], turned)
 
@@ -426,16 +426,15 @@ def together(labels):
     return labels[:, None] == labels
 
 
-@task("EMTC.fit", 4, 8)
-def fit(f):
+@task("EMTC._train", 4, 8)
+def loop(f):
     import emtc
 
+    emtc.EMTC._train = f  # `fit` calls it
     X, cpu = series(), {"device": "cpu", "width": 4, "n_starts": 1, "n_init": 2, "epsilon": 0.3}
     calls, rng = [], torch.get_rng_state()
     model = emtc.EMTC(2, epochs=2, **cpu)
-    got = f(model, X, on_epoch=lambda m, r: calls.append((m is model, r["epoch"], len(m.labels_))))
-    if got is not model:
-        raise Wrong(f"fit returns {type(got).__name__}, should be the model itself")
+    model.fit(X, on_epoch=lambda m, r: calls.append((m is model, r["epoch"], len(m.labels_))))
     epochs = [r["epoch"] for r in model.history_]
     if epochs != [1, 2]:
         raise Wrong(f"history_ has the epochs {epochs} for epochs=2, should be [1, 2]")
@@ -444,26 +443,35 @@ def fit(f):
     if not torch.equal(rng, torch.get_rng_state()):
         raise Wrong("torch's global random numbers are used; the model has its own, self._rng")
     for r in model.history_:
-        want = r["contra"] + 0.1 * r["intra"] + 0.1 * r["inter"]
+        want = r["contra"] + 0.1 * (r["intra"] + r["inter"])
         same(f"total of epoch {r['epoch']}", r["total"], want)
-    start = f(emtc.EMTC(2, epochs=0, **cpu), X)
+    start = emtc.EMTC(2, epochs=0, **cpu).fit(X)
     if start.history_ or len(start.labels_) != 12:
         raise Wrong("with epochs=0 there should be labels and an empty history_")
     trained = dict(model.net_.named_parameters())
     for name, w in start.net_.named_parameters():
         if torch.equal(w, trained[name]):
             raise Wrong(f"the weights {name} are not trained")
-    dropped = f(emtc.EMTC(2, epochs=1, drop=("intra", "inter"), **cpu), X).history_[0]
+    dropped = emtc.EMTC(2, epochs=1, drop=("intra", "inter"), **cpu).fit(X).history_[0]
     same("total without intra and inter", dropped["total"], dropped["contra"])
     same("intra, which is dropped,", dropped["intra"], 0.0)
-    dropped = f(emtc.EMTC(2, epochs=1, drop="contra", **cpu), X).history_[0]
+    dropped = emtc.EMTC(2, epochs=1, drop="contra", **cpu).fit(X).history_[0]
     same("contra, which is dropped,", dropped["contra"], 0.0)
-    half = f(emtc.EMTC(2, epochs=1, **cpu), X).checkpoint()
-    resumed = f(emtc.EMTC(2, epochs=2, **cpu), X, resume=half)
+    half = emtc.EMTC(2, epochs=1, **cpu).fit(X).checkpoint()
+    resumed = emtc.EMTC(2, epochs=2, **cpu).fit(X, resume=half)
     same("embedding_ of a run that was resumed", resumed.embedding_, model.embedding_)
+    other = emtc.EMTC(2, epochs=2, **cpu)
+    other._o = emtc.settings(other)
+    data, learned = other._prepare(X, fitting=True), model.net_.importance.state_dict()
+    ends = [f(other, *data, start, 1) for start in (0, 1)]  # trials of one epoch
+    same("the number of epochs with `epochs` = 1", len(other.history_), 1)
+    same("what is returned, Eq. (10) at the end,", ends[0], half["history"][0]["contrast"])
+    same("whether `start` = 0 and 1 are the same network", ends[0] == ends[1], False)
+    f(other, *data, 0, 0, learned=learned)
+    same("the first w of the importance network", other.net_.importance.w, learned["w"])
     # With lr = 0 the network stands still, so the losses of an epoch follow from its embeddings.
-    still = f(emtc.EMTC(2, epochs=1, lr=0, hide=0, mask="none", **cpu), X)
-    E, C = still.embedding_.astype(float), still.labels_
+    still = emtc.EMTC(2, epochs=1, lr=0, hide=0, mask="none", **cpu).fit(X)
+    E, C, record = still.embedding_.astype(float), still.labels_, still.history_[0]
     total = 0.0
     for i in range(12):
         lengths = [math.sqrt(E[i] @ E[i]) * math.sqrt(e @ e) for e in E]
@@ -471,7 +479,6 @@ def fit(f):
         plus = sum(e[j] for j in range(12) if C[j] == C[i] and j != i)
         minus = sum(e[j] for j in range(12) if C[j] != C[i])
         total -= math.log(plus / (plus + minus)) / 12
-    record = still.history_[0]
     same("contra of a network that stands still, all shown,", record["contra"], total, 1e-3)
     x = emtc.z_scored(X)[0]
     with torch.no_grad():
@@ -481,7 +488,7 @@ def fit(f):
     same("intra of a network that stands still, all shown,", record["intra"], want, 1e-3)
     gaps = X.copy()
     gaps[0, 3:7, 0] = gaps[5, :, 1] = np.nan
-    missing = f(emtc.EMTC(2, epochs=1, **cpu), gaps)
+    missing = emtc.EMTC(2, epochs=1, **cpu).fit(gaps)
     if (missing.mask_ & np.isnan(gaps)).any():
         raise Wrong("a missing entry is kept by the mask")
 

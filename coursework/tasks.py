@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 OTHERS = {  # beside the functions of emtc.py whose docstring ends in "Eq. (n)."
-    "emtc.py": ("EMTC.fit",),
+    "emtc.py": ("EMTC._train",),
     "kmeans.py": ("e_step", "m_step"),
     "metrics.py": ("bidding_round", "accuracy", "f1", "nmi", "ari"),
 }
@@ -55,7 +55,7 @@ def tasks(root):
 
 
 def chosen(all_tasks, words):
-    """Those of the tasks that are named: "3", "10-12", "ari", "EMTC.fit"; without words all."""
+    """Those of the tasks that are named: "3", "10-12", "ari", "EMTC._train"; without words all."""
     if not words:
         return all_tasks
     names = set()
