@@ -4,6 +4,7 @@ python -m pytest support/test_loader.py                # seconds
 python -m pytest support/test_loader.py -m campaign    # 12 000 mutated files
 """
 
+import contextlib
 import io
 import random
 import re
@@ -15,7 +16,8 @@ import numpy as np
 import pytest
 
 import uea_loader
-from support import archive, fuzz_loader
+from support import archive
+from support.conftest import put, refused
 from uea_loader import DataError, load
 
 TS = "@problemName t\n@timeStamps false\n@univariate false\n@classLabel true b a\n@data\n"
@@ -27,26 +29,6 @@ BARE = TS.replace("true b a", "true")  # a header that names no classes
 FLAT = (
     "@RELATION u\n@Attribute t0 REAL\n@attribute t1\tinteger\n@attribute k {1,'x\\'s, y'}\n@DATA\n"
 )
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("EMTC_DATA", str(tmp_path / "cache"))
-    monkeypatch.chdir(tmp_path)
-    return tmp_path / "cache"
-
-
-def put(path, text):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    return path
-
-
-def refused(path, words="", **options):
-    with pytest.raises(DataError) as e:
-        load(path, **options)
-    assert words in str(e.value) and "\n" not in str(e.value) and len(str(e.value)) < 600
-    return str(e.value)
 
 
 def same(X, rows):
@@ -186,10 +168,11 @@ def test_a_header_that_contradicts_the_data_is_not_believed(tmp_path):
 def test_hostile_files_stay_within_memory(tmp_path, body):
     put(tmp_path / "h.ts", body)
     tracemalloc.start()
-    result = fuzz_loader.outcome(tmp_path / "h.ts")
+    with contextlib.suppress(DataError):
+        load(tmp_path / "h.ts")
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert result in fuzz_loader.ALLOWED and peak < 20 * 2**20 + 80 * len(body)
+    assert peak < 20 * 2**20 + 80 * len(body)
 
 
 # ---- .npz
@@ -259,31 +242,3 @@ def test_hopeless_cases(tmp_path, cache, monkeypatch):
     monkeypatch.setattr(uea_loader, "_read_text", lambda *a: np.empty(1 << 58))
     refused(put(tmp_path / "x.ts", TS + "1:a\n"), "x.ts: does not fit into this machine's memory")
     refused("x" * 300 + ".ts", "File name too long")
-
-
-# ---- mutated files
-
-
-def test_short_fuzz_loads_or_refuses():
-    report = fuzz_loader.campaign(100, seed=1)
-    assert report["not_allowed"] == []
-    for kind in (".arff", ".ts", ".csv"):
-        assert report["outcomes"][f"{kind} refused"] > 4
-        assert sum(n for k, n in report["outcomes"].items() if k.startswith(f"{kind} loaded")) > 2
-
-
-@pytest.mark.campaign
-def test_long_fuzz_loads_or_refuses():
-    assert fuzz_loader.campaign(12_000)["not_allowed"] == []
-
-
-def test_fuzz_sees_what_it_should(monkeypatch):
-    """The judge itself: unsound arrays, infinite values and stray exceptions are not allowed."""
-    X, y = np.zeros((2, 3, 1), np.float32), np.array([0, 1])
-    good = uea_loader.Dataset(X, y, ["a", "b"], "x", None)
-    monkeypatch.setattr(fuzz_loader, "load", lambda d: d if isinstance(d, tuple) else {}[d])
-    assert fuzz_loader.outcome(good) == "loaded" and fuzz_loader.outcome("x").startswith("KeyError")
-    for bad in ({"X": X.astype(float)}, {"X": X[:0]}, {"X": X + np.inf}, {"X": X * np.nan}):
-        assert fuzz_loader.outcome(good._replace(**bad)) == "unsound array"
-    for labels in ([0, 2], [0]):
-        assert fuzz_loader.outcome(good._replace(y=np.array(labels))) == "unsound array"
