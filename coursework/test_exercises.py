@@ -229,7 +229,7 @@ def test_one_rival():
 
 
 MEASURED = {  # what the exercises returned when the sheet was written, seed by seed
-    "as_printed": {"ours": [1.0, 0.95, 1.0], "printed": [0.675, 1.0, 1.0]},
+    "as_printed": {"ours": [1.0, 0.95, 1.0], "printed": [1.0, 0.675, 1.0]},
     "whitening": {
         "ours": [0.975, 1.0, 0.95],
         "none": [0.95, 1.0, 1.0],
