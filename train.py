@@ -106,11 +106,11 @@ class Parser(argparse.ArgumentParser):
 
 
 def value(text):
-    """A whole number, else a number, else the text: for a default that does not tell the type."""
+    """None, a whole number, a number, or the text: for a default that does not tell the type."""
     for kind in (int, float):
         with contextlib.suppress(ValueError):
             return kind(text)
-    return text
+    return None if text == "none" else text
 
 
 def defaults(cls):
@@ -253,6 +253,7 @@ def fit_seed(run, job, seed, seeds_after=0):
 
         def on_trial(model, record):
             progress.show(record)
+            state["seconds"] = time.perf_counter() - begun
             run.save_checkpoint(seed, {**state, "model": model.checkpoint()})
 
         if cls is emtc.EMTC:
@@ -328,7 +329,8 @@ def train(args):
     for g in clusters:
         say(f"{told}; {g} clusters")
         train_one(Job(cls, settings, data, g, args), folder / f"g{g}")
-    say(f"{report.compare(folder, clusters, data)}\nwritten to {folder}")
+    if first():
+        say(f"{report.compare(folder, clusters, data)}\nwritten to {folder}")
 
 
 def train_one(job, folder):
@@ -338,16 +340,15 @@ def train_one(job, folder):
     config |= {"data_hash": data_hash(data.X, data.y), "method": args.method, "seeds": args.seeds}
     config |= {"oracle": args.oracle, **job.settings}
     config |= {"torch": torch.__version__, "numpy": np.__version__}
-    others = dist.is_initialized() and dist.get_rank() > 0
     # Of torchrun's processes one that is left alone gets a RuntimeError of the network's.
     failures = (OSError, FloatingPointError, *([RuntimeError] if dist.is_initialized() else []))
     scratch = tempfile.TemporaryDirectory()  # process 0 of torchrun alone writes what is kept
-    run = Run(Path(scratch.name, "run") if others else folder, config, args.resume and not others)
+    run = Run(folder if first() else Path(scratch.name, "run"), config, args.resume and first())
     try:
         done = fit_seeds(run, job, args.seeds)
         run.write_log(done)
         say(report.report(report.save_results(run, data, done)))
-        if not others:
+        if first():
             page.make(run.folder)
         say(f"written to {folder}; to look at: {folder}/report.html")
     except failures as error:
@@ -355,13 +356,20 @@ def train_one(job, folder):
         raise ValueError(f"{told}, for --resume") from None
 
 
-def join_others():
-    """Under torchrun: meet the other processes; only process 0 is heard, and only it writes."""
+def first():
+    """Whether this is the only process, or torchrun's process 0, which alone writes."""
+    return not dist.is_initialized() or dist.get_rank() == 0
+
+
+def join_others(args):
+    """Under torchrun: meet the other processes; only process 0 is heard."""
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        if args.predict or args.jobs > 1:
+            raise ValueError("--predict and --jobs are for one process, without torchrun")
         if torch.cuda.is_available():
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
-        if dist.get_rank() > 0:
+        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+        if not first():
             silence()
 
 
@@ -399,8 +407,8 @@ def main(argv=None):
     argv = sys.argv[1:] if argv is None else argv
     open_streams()
     args = parser().parse_args(argv)
-    join_others()
     try:
+        join_others(args)
         if bool(args.predict) != bool(args.model):
             raise ValueError("--predict DATA and --model FILE (a model_seed<s>.pt) go together")
         say(report.table1()) if args.list else predict(args) if args.predict else train(args)

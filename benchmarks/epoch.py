@@ -1,6 +1,6 @@
 """One epoch of EMTC in a process of its own: its CPU seconds, its memory, and where they go.
 
-An epoch is the loop of `EMTC.fit` with its update of masks, embeddings and clusters; line 1 of
+An epoch is the loop of `EMTC._train` with its update of masks, embeddings and clusters; line 1 of
 Algorithm 1 (networks, first clusters) is no part of it. One thread, and CPU seconds of the process,
 which other work on the machine disturbs less than it does the wall clock.
 """

@@ -316,7 +316,7 @@ def test_labels_and_looking_at_them_change_no_training(tmp_path, noise):
     path, X, y = noise
     np.savez(tmp_path / "shuffled.npz", X=X, y=y[::-1])
     np.savez(tmp_path / "bare.npz", X=X)
-    options = ["--seeds", "0", "--epochs", "2", "--data"]
+    options = ["--seeds", "0", "--epochs", "2", "--starts", "2", "--data"]
     columns, weights = [], []
     for name, more in (
         ("noise", []),
