@@ -36,8 +36,8 @@ RANK = 16  # p, where the fusion is learned
 TIMESTAMPS = 2048  # so many timestamps of a batch, drawn at random, enter the reconstruction losses
 OTHERS = 4096  # so many samples at most stand against an anchor in the contrast
 SETTLED = 0.01  # share of the labels that may still change in an epoch with settled clusters
-UNCLEAR = 0.25  # clusters are, where Eq. (10) is above so much of log g, which chance gives
-HELD = 8  # so many epochs go by before clusters found under a mask are renewed
+UNCLEAR = 0.25  # clusters are unclear if Eq. (10) exceeds this share of log g, its value by chance
+HELD = 8  # clusters that were found under a mask stay for this many epochs
 STAY = 0.8  # share of the samples that must be recognised in spite of what is hidden
 
 # ---- IVM: importance-aware variate-wise masking
@@ -393,8 +393,9 @@ class EMTC:
     stays, a bool array (N, T, D), True = keep. keep: share of the random first mask of the others.
     hide: the largest mean chance of an entry to be hidden in training; 0 = one version, all shown.
     drop: parts to leave out, any of "ivm", "mev", "intra", "inter", "contra".
-    n_starts: networks drawn; that with the lowest Eq. (10) after `trial` epochs is trained. n_init:
-    starts of k-means. patience: converged = at most 1 % of the labels changed in each of so many
+    n_starts: networks drawn; that with the lowest Eq. (10) after `trial` epochs is trained, and
+    where the first clusters are unclear its importance helps to find them. n_init: starts of
+    k-means. patience: converged = at most 1 % of the labels changed in each of so many
     last epochs, and `hide` is reached. max_keys: timestamps attended to in Eq. (2), evenly spaced;
     up to that length exact.
     encoder "bank" or "stack", pooling "shares" or "mean", fusion "learned" or "average", mask_lr,
@@ -405,10 +406,10 @@ class EMTC:
     X is (N, T, D), or a list of N series (T_i, D); NaN = missing. ValueError where it cannot be
     used. No method looks at labels; y is there for scikit-learn's sake. After `fit`, copies in
     numpy: `labels_` (N,) int64, `cluster_centers_` (g, p), `embedding_` (N, p), `importance_` (N,
-    T, D) in (0, 1), 0 where missing, .5 for masks that do not learn, `mask_` (N, T, D) bool, True =
-    keep.
+    T, D) in (0, 1), 0 where missing, .5 if the mask is none or given, and `mask_` (N, T, D) bool,
+    True = keep.
     `history_` is a dict per epoch: epoch; its mean losses total, contra, intra, inter; label_change
-    (share of the samples); contrast, Eq. (10) over all series as `mask_` leaves them; and, as the
+    (share of the samples); contrast, Eq. (10) over the series as `mask_` leaves them; and, as the
     next epoch would train with them, kept (share of the observed entries that mask_ keeps), hidden
     (mean chance) and epsilon.
     Under torch.distributed each process does its part of every batch; see `part`.
@@ -437,12 +438,17 @@ class EMTC:
         NOTE(paper): what a random network makes of the series differs much from draw to draw, and
         contrast confirms the clusters that it is given. So, as k-means is started more than once,
         each network is tried for some epochs, and the one that ends with the lowest Eq. (10), which
-        no label enters, is trained from its start.
+        no label enters, is trained anew; only its importance network keeps what it has learned.
         """
         o = self._o = settings(self)
         x, observed = self._prepare(X, fitting=True)  # (N, D, T) both
         self._trials, self._learned = [], None  # Eq. (10) of each trial, importance of the best one
         if resume is not None:
+            same = len(resume["C"]) == len(x) and torch.equal(resume["mean"], self._mean)
+            if not same or resume["n_starts"] != o.n_starts:
+                raise ValueError(
+                    "the checkpoint is of other data, (D, T) or N, or of other n_starts"
+                )
             self._trials, self._learned = resume["trials"], resume["learned"]
         while len(self._trials) < o.n_starts > 1:
             start, epochs = len(self._trials), min(o.trial, o.epochs)
@@ -529,9 +535,10 @@ class EMTC:
         """Line 1: the network, first clusters, first mask set.
 
         NOTE(paper): the first clusters are those of the series as observed. But where these are
-        unclear, and a trial has learned what is important, they are those of the entries that are
-        more important than their sample's average, if these are clearer; and they stay for HELD
-        epochs, in which the network learns to see them in the whole series.
+        unclear, they are those of the entries that the trial's importance network puts above their
+        sample's average, if these are clearer; and they stay for HELD epochs, in which the network
+        learns to see them in the whole series, and which count as epochs without a changed label.
+        (UNCLEAR is meant for a tau near .1: with a larger one no clusters look clear.)
         The first mask set is the paper's: random, keeping the share `keep`.
         """
         o, self.history_, self._held = self._o, [], 0
@@ -541,14 +548,15 @@ class EMTC:
         begin(observed)
         self._S, self._epsilon = torch.full_like(x, 0.5), 0.15 if o.epsilon is None else o.epsilon
         found = self._clusters(x, observed, observed)
+        self._unclear = found[0] > UNCLEAR * math.log(o.n_clusters)
         if learned is not None and o.mask in LEARNED and o.epochs:
             self.net_.importance.load_state_dict(learned)
-            if found[0] > UNCLEAR * math.log(o.n_clusters):
+            if self._unclear:
                 M = threshold(self._importance(x, observed), observed, 0.5)
                 begin(M)
                 clearer, _, C, _ = self._clusters(x, observed, M)
                 begin(observed)
-                if clearer < found[0]:
+                if clearer < found[0] and len(C.unique()) == o.n_clusters:
                     self._held = HELD
                     found = self._clusters(x, observed, observed, C)
         self._contrast, self._E, self._C, self._centers = found
@@ -591,15 +599,16 @@ class EMTC:
         0.
 
         An entry is hidden in the first with the chance hidden x (2 - 2 S), in the second with .4 of
-        it.
+        it; where the first clusters were clear, by the same chance everywhere.
         NOTE(paper): not in the paper, where a series is seen as the mask leaves it. Clusters that
         are confirmed on the very series they come from teach little; recognised in spite of hidden
-        entries, they do. The less important an entry, the likelier it is hidden: so IVM makes the
-        versions.
+        entries, they do. Where they are unclear, IVM makes the versions: the less important an
+        entry, the likelier it is hidden.
         """
         if not self._o.hide:
             return [torch.ones_like(S)]
-        chances = (share * (2 - 2 * S) for share in (self._hidden, 0.4 * self._hidden))
+        weight = 2 - 2 * S if self._unclear else torch.ones_like(S)
+        chances = (share * weight for share in (self._hidden, 0.4 * self._hidden))
         return [self._random((B, *S.shape[1:]))[rows] >= chance for chance in chances]
 
     def _timestamps(self, F, x, observed, rows):
@@ -661,7 +670,7 @@ class EMTC:
             of = nnf.one_hot(before, o.n_clusters).T.to(E.dtype)  # (g, N)
             C, centers = before, of @ E / of.sum(1, keepdim=True)
         else:
-            C, centers = cluster(E, o.n_clusters, o.n_init, self._rng, before)
+            C, centers = agreed(*cluster(E, o.n_clusters, o.n_init, self._rng, before))
         some_E, some_C = (v[:: math.ceil(len(E) / OTHERS)] for v in (E, C))
         sim, pairs = cosine(some_E, some_E), cluster_pairs(some_C, some_C, itself=False)
         return float(contrast(*(pair_sum(sim, p, o.tau) for p in pairs))), E, C, centers
@@ -721,11 +730,10 @@ class EMTC:
 
     def _given(self, M, x):
         """The mask that the user gave, bool (N, T, D), as (N, D, T) without common padding."""
-        M = torch.as_tensor(M)
-        M = M.transpose(1, 2)[:, :, : x.shape[2]] if M.ndim == 3 else M
-        if M.dtype != torch.bool or M.shape != x.shape:
+        M, (N, D, T) = torch.as_tensor(M), x.shape
+        if M.dtype != torch.bool or M.shape != (N, T + self._padding, D):
             raise ValueError("a given mask must be bool, True = keep, of X's shape (N, T, D)")
-        return M.to(x.device)
+        return M.transpose(1, 2)[:, :, :T].to(x.device)
 
     def _outside(self, name):
         """A result as numpy's own copy; (N, D, T) as (N, T, D), common padding as 0 or False."""
@@ -773,6 +781,13 @@ class EMTC:
             setattr(self, name, value)
         return self
 
+    def __sklearn_tags__(self):
+        """What scikit-learn's GridSearchCV asks for; nothing else needs scikit-learn."""
+        from sklearn.utils import InputTags, Tags, TargetTags
+
+        takes = InputTags(three_d_array=True, allow_nan=True)
+        return Tags("clusterer", target_tags=TargetTags(required=False), input_tags=takes)
+
     def __repr__(self):
         given = [f"{k}={v!r}" for k, v in self.get_params().items() if repr(v) != repr(OPTIONS[k])]
         return f"EMTC({', '.join(given)})"
@@ -782,6 +797,7 @@ class EMTC:
         self._check_fitted()
         state = {name: getattr(self, "_" + name) for name in STATE}
         state |= {"history": self.history_, "rng": self._rng.get_state()}
+        state["n_starts"] = self._o.n_starts
         return copy.deepcopy(
             {**state, "net": self.net_.state_dict(), "adam": self._adam.state_dict()}
         )
@@ -905,6 +921,13 @@ def joined(v, rows, n):
     return torch.distributed.nn.functional.all_reduce(whole)
 
 
+def agreed(*tensors):
+    """Those of process 0: on cards the order of a sum, and with it a label, may differ."""
+    for v in tensors if dist.is_initialized() else ():
+        dist.broadcast(v, 0)
+    return tensors
+
+
 def average_gradients(net):
     """Each process has the gradient of its own rows, times the number of processes (`joined`)."""
     if dist.is_initialized():
@@ -916,7 +939,7 @@ def average_gradients(net):
 
 TERMS = ("total", "contra", "intra", "inter")
 STATE = ("shape", "padding", "mean", "std", "seen", "M", "S", "E", "others", "C", "centers",
-         "contrast", "hidden", "epsilon", "held", "trials", "learned")  # fmt: skip
+         "contrast", "hidden", "epsilon", "held", "unclear", "trials", "learned")  # fmt: skip
 OPTIONS = {n: p.default for n, p in inspect.signature(EMTC).parameters.items()}
 # The plainest. Eq. (3) has no derivative, so nothing learns what to mask.
 AS_PRINTED = {"encoder": "stack", "pooling": "mean", "fusion": "average", "hide": 0.0,
@@ -946,13 +969,15 @@ def settings(model):
             raise ValueError(f"{name} must be {whole}from {low:g} to {high:g}; got {value!r}")
         setattr(o, name, kind(value))
     o.given = None if isinstance(o.mask, str) else o.mask
-    o.drop = (o.drop,) if isinstance(o.drop, str) else tuple(o.drop)
+    o.drop = (o.drop,) if isinstance(o.drop, str) else tuple(map(str, o.drop))
     for name, allowed in CHOICES.items():
         for value in getattr(o, name) if name == "drop" else [getattr(o, name)]:
             if not (name == "mask" and o.given is not None) and value not in allowed:
                 raise ValueError(f"{name} must be of {', '.join(allowed)}; got {value!r}")
-    if {"intra", "inter", "contra"} <= set(o.drop):
-        raise ValueError("drop leaves no loss to train with; keep intra, inter or contra")
+        if isinstance(getattr(o, name), str):
+            setattr(o, name, str(getattr(o, name)))
     o.n_views = 1 if "mev" in o.drop else o.n_views
+    if {"intra", "contra"} <= set(o.drop) and ("inter" in o.drop or o.n_views == 1):
+        raise ValueError("drop leaves no loss to train with; keep intra, inter or contra")
     o.mask = "none" if "ivm" in o.drop else "given" if o.given is not None else o.mask
     return o

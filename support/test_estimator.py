@@ -1,8 +1,11 @@
 """EMTC as an estimator: what it takes, what it refuses, what it leaves alone."""
 
+import functools
+import re
 import sys
 import threading
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -200,7 +203,6 @@ def test_scikit_learn_takes_it():
     assert pipeline.fit_predict(made()).shape == (10,)
 
 
-@pytest.mark.xfail(not hasattr(EMTC, "__sklearn_tags__"), reason="since 1.7 asks for these tags")
 def test_scikit_learns_grid_search_takes_it():
     GridSearchCV = pytest.importorskip("sklearn.model_selection").GridSearchCV
     model = EMTC(2, **{**SMALL, "epochs": 0})
@@ -238,26 +240,56 @@ def test_the_checks_of_scikit_learn_pass_on_a_wrapper(monkeypatch):
 
 @pytest.mark.slow
 def test_the_checks_of_aeon_pass_on_a_wrapper(monkeypatch):
-    base = pytest.importorskip("aeon.clustering.base")
+    pytest.importorskip("aeon.clustering.base")
     from aeon.testing import estimator_checking
 
-    class Aeon(base.BaseClusterer):
-        _tags = {"capability:multivariate": True}
-
-        def __init__(self, n_clusters=3, random_state=None):
-            self.n_clusters, self.random_state = n_clusters, random_state
-            super().__init__()
-
-        def _fit(self, X, y=None):  # aeon has (N, D, T)
-            self.emtc_ = EMTC(self.n_clusters, **SMALL).fit(X.transpose(0, 2, 1))
-            self.labels_ = self.emtc_.labels_
-            return self
-
-        def _predict(self, X):
-            return self.emtc_.predict(X.transpose(0, 2, 1))
-
+    text = (Path(emtc.__file__).parent / "README.md").read_text()
+    code = re.search(r"```python\n(from aeon.*?)```", text, re.DOTALL)[1]
+    names = {"EMTC": functools.partial(EMTC, **SMALL), "__name__": __name__}
+    exec(code, names)
+    Aeon = names["AeonEMTC"]
     at_the_top(monkeypatch, Aeon)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         results = estimator_checking.check_estimator(Aeon, raise_exceptions=False)
     assert len(results) > 15 and set(results.values()) == {"PASSED"}, results
+
+
+def test_fewer_different_series_than_clusters(monkeypatch):
+    monkeypatch.setattr(emtc, "UNCLEAR", 0.0)
+    X = np.repeat(np.random.default_rng(0).normal(size=(3, 12, 2)), [6, 5, 4], 0)
+    for seed in range(4):
+        model = EMTC(4, **{**SMALL, "n_starts": 2}, trial=1, seed=seed).fit(X)
+        assert np.isfinite(model.cluster_centers_).all() and model._held == 0
+    assert (model.predict(X) == model.labels_).all()
+
+
+@pytest.mark.parametrize(
+    "options", [{"drop": ("intra", "contra", "mev")}, {"n_views": 1, "drop": ("intra", "contra")}]
+)
+def test_no_loss(options):
+    with pytest.raises(ValueError, match="no loss"):
+        EMTC(2, **SMALL, **options).fit(made())
+
+
+def test_a_checkpoint_of_something_else_is_refused():
+    state = EMTC(2, **{**SMALL, "n_starts": 2}).fit(made()).checkpoint()
+    for X, more in (
+        (made(9), {}),
+        (made()[::-1] * 3, {}),
+        (made(), {"n_starts": 1}),
+        (made(T=9), {}),
+    ):
+        with pytest.raises(ValueError, match="checkpoint"):
+            EMTC(2, **{**SMALL, "n_starts": 2, **more}).fit(X, resume=state)
+
+
+def test_given_masks_and_strings_of_numpy(tmp_path):
+    with pytest.raises(ValueError, match="shape"):
+        EMTC(2, **SMALL, mask=np.ones((10, 15, 2), bool)).fit(made())
+    padded = np.concatenate([made(), np.full((10, 4, 2), np.nan)], 1)
+    mask = np.random.default_rng(0).random(padded.shape) < 0.7
+    assert np.array_equal(EMTC(2, **SMALL, mask=mask).fit(padded).mask_, mask & ~np.isnan(padded))
+    options = {"encoder": np.str_("bank"), "drop": np.array(["inter"])}
+    EMTC(2, **SMALL, **options).fit(made()).save(tmp_path / "m.pt")
+    assert EMTC.load(tmp_path / "m.pt").drop == ("inter",)
