@@ -150,7 +150,7 @@ def parser():
         if isinstance(default, bool):
             add(name, shown, action=argparse.BooleanOptionalAction)
             continue
-        kind = type(default) if isinstance(default, int | float) else value
+        kind = type(default) if isinstance(default, int | float | str) else value
         more = {"nargs": "+"} if isinstance(default, tuple) else {}
         more |= {"choices": emtc.CHOICES[name]} if name in emtc.CHOICES else {"metavar": "X"}
         add(name, shown, type=kind, **more)

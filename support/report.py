@@ -3,6 +3,7 @@
 import itertools
 import json
 import re
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -134,7 +135,7 @@ def report(results):
         lines += [spread("  k-means on raw values", base["raw_kmeans"])]
         lines += [spread("  k-means, untrained net", base["untrained"])]
         lines += [f"best epoch, {ORACLE}", *best] if best else []
-    return "\n".join([*lines, results["verdict"]])
+    return "\n".join([*lines, *textwrap.wrap(results["verdict"], 80, subsequent_indent="  ")])
 
 
 def table1():
