@@ -20,7 +20,7 @@ torch.set_num_threads(1)
 """
 ATTENTION = """
 net = Importance(1, 4, 16384, torch.Generator().manual_seed(0))
-run = lambda T: net(torch.randn(1, 1, T)).sum().backward()
+run = lambda T: net(torch.randn(1, 1, T), torch.ones(1, 1, T, dtype=torch.bool)).sum().backward()
 run(64)
 before = peak()
 run(16384)

@@ -249,6 +249,7 @@ def run_train(folder, *options):
 
 def test_train_as_a_user_runs_it(tmp_path):
     command = [sys.executable, str(ROOT / "train.py"), "--data", "BasicMotions", "--epochs", "2"]
+    command += ["--starts", "2"]
     done = subprocess.run(
         [*command, "--seeds", "0", "1"], cwd=tmp_path, capture_output=True, text=True
     )
