@@ -41,7 +41,8 @@ def written_out():
     from emtc import attention
 
     Q, K, Z = torch.randn(3, 2, 3, 200, 4, generator=torch.Generator().manual_seed(0))
-    error = float((attention(Q, K, Z) - (Q @ K.mT / 2).softmax(-1) @ Z).abs().max())
+    observed = torch.ones(2, 3, 200, dtype=torch.bool)
+    error = float((attention(Q, K, Z, observed) - (Q @ K.mT / 2).softmax(-1) @ Z).abs().max())
     note = "largest of S, which is of unit size"
     return dict(what="attention, error", value=error, note=note, ok=error < 1e-5)
 
@@ -75,16 +76,17 @@ def keys(quick, name="StandWalkJump"):
     X = load(name, data_dir=folder, download=False).X
     X, epochs = (X[:4, :300], 1) if quick else (X, 3)
     model = EMTC(3, epochs=epochs, n_starts=1, max_keys=X.shape[1], device="cpu").fit(X)
-    x, epsilon = z_scored(X)[0].transpose(1, 2).contiguous(), model.history_[-1]["epsilon"]
+    x, there = (v.transpose(1, 2).contiguous() for v in z_scored(X))
+    epsilon = model.history_[-1]["epsilon"]
     network = model.net_.importance
     with torch.no_grad():
-        exact = network(x)
+        exact = network(x, there)
         for limit in (64, 256, 1024):
             network.max_keys = limit
-            rough = network(x)
+            rough = network(x, there)
             error = float((rough - exact).abs().mean())
-            differ = threshold(rough, None, epsilon) != threshold(exact, None, epsilon)
-            masked = 1 - float(threshold(exact, None, epsilon).float().mean())
+            differ = threshold(rough, there, epsilon) != threshold(exact, there, epsilon)
+            masked = 1 - float(threshold(exact, there, epsilon).float().mean())
             share = float(differ.float().mean())
             note = f"mean |S - exact|; mask differs in {share:.3%} of the entries, {masked:.1%} "
             note += f"are masked; T = {X.shape[1]}, {epochs} epochs"
