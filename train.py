@@ -14,7 +14,6 @@ import os
 import re
 import shlex
 import sys
-import tempfile
 import time
 import warnings
 from pathlib import Path
@@ -31,7 +30,7 @@ from support import page, report
 from support.files import data_hash, intact, write
 from support.jobs import side_by_side
 from support.progress import Progress, one_line, open_streams, say, silence
-from support.run_folder import Run
+from support.run_folder import Follower, Run, shared
 from uea_loader import FORMATS, load
 
 METHODS = {
@@ -222,19 +221,11 @@ def better(state, y, labels):
     return now if best is None or now["ACC"] > best["ACC"] else best
 
 
-def shared(value):
-    """What process 0 has, in each process of torchrun; without torchrun, the value itself."""
-    if dist.is_initialized():
-        box = [value]
-        dist.broadcast_object_list(box)
-        value = box[0]
-    return value
-
-
 def fit_seed(run, job, seed, seeds_after=0):
     """Fit one seed, on from its checkpoint if there is one, and store it."""
     cls, settings, data, g, args = job
-    with Progress(seed, settings, seeds_after, data.X.shape, args.quiet) as progress:
+    used = settings | (emtc.AS_PRINTED if settings.get("as_printed") else {})
+    with Progress(seed, used, seeds_after, data.X.shape, args.quiet) as progress:
         untrained = baselines(job, seed)
         state, look = shared(run.checkpoint(seed)), page.Look(data.X)
         begun = time.perf_counter() - state["seconds"]
@@ -257,11 +248,8 @@ def fit_seed(run, job, seed, seeds_after=0):
             run.save_checkpoint(seed, {**state, "model": model.checkpoint()})
 
         if cls is emtc.EMTC:
-            model, calls = (
-                cls(g, seed=seed, **settings),
-                {"on_epoch": on_epoch, "on_trial": on_trial},
-            )
-            model.fit(data.X, **calls, resume=state["model"])
+            model = cls(g, seed=seed, **settings)
+            model.fit(data.X, on_epoch=on_epoch, on_trial=on_trial, resume=state["model"])
         else:  # of a related method only whole seeds are kept
             model = cls(g, seed=seed, on_epoch=lambda record: on_epoch(None, record), **settings)
             model.fit(data.X)
@@ -287,7 +275,8 @@ def fit_seeds(run, job, seeds):
 
     def ended(seed):
         done[seed] = run.finished(seed)
-        report.save_results(run, job.data, done)
+        if first():
+            report.save_results(run, job.data, done)
 
     if job.args.jobs > 1:
         side_by_side(fit_seed, [(run, job, seed) for seed in todo], job.args.jobs, ended)
@@ -340,18 +329,15 @@ def train_one(job, folder):
     config |= {"data_hash": data_hash(data.X, data.y), "method": args.method, "seeds": args.seeds}
     config |= {"oracle": args.oracle, **job.settings}
     config |= {"torch": torch.__version__, "numpy": np.__version__}
-    # Of torchrun's processes one that is left alone gets a RuntimeError of the network's.
-    failures = (OSError, FloatingPointError, *([RuntimeError] if dist.is_initialized() else []))
-    scratch = tempfile.TemporaryDirectory()  # process 0 of torchrun alone writes what is kept
-    run = Run(folder if first() else Path(scratch.name, "run"), config, args.resume and first())
+    run = Run(folder, config, args.resume) if first() else Follower()
     try:
         done = fit_seeds(run, job, args.seeds)
-        run.write_log(done)
-        say(report.report(report.save_results(run, data, done)))
         if first():
+            run.write_log(done)
+            say(report.report(report.save_results(run, data, done)))
             page.make(run.folder)
-        say(f"written to {folder}; to look at: {folder}/report.html")
-    except failures as error:
+            say(f"written to {folder}; to look at: {folder}/report.html")
+    except (OSError, FloatingPointError) as error:
         told = f"{one_line(error)}; finished seeds and the last good checkpoint stay in {folder}"
         raise ValueError(f"{told}, for --resume") from None
 
@@ -364,13 +350,13 @@ def first():
 def join_others(args):
     """Under torchrun: meet the other processes; only process 0 is heard."""
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
-        if args.predict or args.jobs > 1:
-            raise ValueError("--predict and --jobs are for one process, without torchrun")
         if torch.cuda.is_available():
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
         if not first():
             silence()
+        if args.method != "emtc" or args.predict or args.jobs > 1:
+            raise ValueError("torchrun shares the training of --method emtc, without --jobs")
 
 
 def predict(args):
@@ -395,11 +381,14 @@ def predict(args):
 
 def refuse(error):
     """One line on standard error, and the exit status of bad input; a bug of ours is raised."""
+    if isinstance(error, RuntimeError) and dist.is_initialized():
+        error = ValueError(f"another process has ended; go on with --resume ({error})")
     if type(error) is RuntimeError and "memory" not in str(error):  # torch's MemoryError on a CPU
         raise error
     if isinstance(error, BrokenPipeError):
         silence()
-    print(f"train.py: error: {one_line(error)}", file=sys.stderr)
+    if first():
+        print(f"train.py: error: {one_line(error)}", file=sys.stderr)
     return 2
 
 
@@ -415,11 +404,14 @@ def main(argv=None):
         return 0
     except KeyboardInterrupt:
         again = shlex.join(["python", sys.argv[0], *argv]).removesuffix(" --resume") + " --resume"
-        if not args.predict:
+        if first() and not args.predict:
             print(f"\ntrain.py: interrupted; go on with: {again}", file=sys.stderr)
         return 130
     except (ValueError, OSError, MemoryError, RuntimeError) as error:
         return refuse(error)
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()
 
 
 if __name__ == "__main__":

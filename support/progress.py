@@ -48,8 +48,7 @@ class Progress:
     def __init__(self, seed, settings, seeds_after, shape, quiet):
         self.seed, self.epochs, self.seeds_after = seed, settings["epochs"], seeds_after
         self.trial, starts = min(self.epochs, settings.get("trial", 0)), settings.get("n_starts", 1)
-        tried = starts > 1 and not settings.get("as_printed")  # one network is not tried first
-        self.starts = starts if tried else 0
+        self.starts = starts if starts > 1 else 0  # one network alone is not tried first
         self.quiet, self.told, self.shown = quiet, 0, 0
         N, T, D = shape
         wait = f"seed {seed}: no epoch after {PATIENCE} s; {N} series of {T} steps, {D} variates"

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.distributed as dist
 
 from support.archive import arrays_of
 from support.files import intact, write, write_json
@@ -172,6 +173,21 @@ class Run:
     def log(self, seed, record):
         with open(self.folder / "log.jsonl", "a", encoding="utf-8") as file:
             file.write(log_line(seed, record))
+
+
+class Follower:
+    """Stands for the `Run` in a process of torchrun that writes nothing: no method does a thing."""
+
+    def __getattr__(self, name):
+        return lambda *_, **__: None
+
+
+def shared(value):
+    """What process 0 has, in each process of torchrun; without torchrun, the value itself."""
+    box = [value]
+    if dist.is_initialized():
+        dist.broadcast_object_list(box)
+    return box[0]
 
 
 def log_line(seed, record):
