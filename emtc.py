@@ -351,28 +351,30 @@ class Network(nn.Module):
         self.pairs = [(i, j) for i in range(V) for j in range(V) if i != j]
         self.R = MLPs(V, [h] + [32] * 5 + [D], generator)  # six layers, as the paper has it
         self.H = MLPs(len(self.pairs), [h, 32, 32, 32, h], generator)  # four layers
-        self.pool, self.learned = POOLINGS[o.pooling], o.fusion == "learned"
+        self.pool, self.learned_fusion = POOLINGS[o.pooling], o.fusion == "learned"
         q = V * h * (2 if self.pool is pool_shares else 1)
         self.fusion = nn.Parameter(torch.zeros(q, RANK))
         self.register_buffer("shift", torch.zeros(q))
         self.register_buffer("scale", torch.ones(q))
 
     @torch.no_grad()
-    def begin(self, x, observed):
+    def calibrate(self, x, observed):
         """Fit the scales of the kernels and the start of the fusion to the series x (N, D, T)."""
         for f in self.encoders:
             f.scale(x)
         pooled = [self.pool(views(self.encoders, x[i]), observed[i].any(1))
                   for i in torch.arange(len(x), device=x.device).split(64)]  # fmt: skip
-        if self.learned:
-            begin = whitening(torch.cat(pooled, 1), RANK)
-            for mine, value in zip((self.shift, self.scale, self.fusion), begin, strict=True):
+        if self.learned_fusion:
+            first = whitening(torch.cat(pooled, 1), RANK)
+            for mine, value in zip((self.shift, self.scale, self.fusion), first, strict=True):
                 mine.copy_(value)
 
     def embed(self, F, observed):
         """Views F (V, B, h, T) -> F^(fused) (B, p); fusion="average" is the mean over the views."""
         pooled = self.pool(F, observed.any(1))
-        return fuse(pooled, self.shift, self.scale, self.fusion) if self.learned else pooled.mean(0)
+        if not self.learned_fusion:
+            return pooled.mean(0)
+        return fuse(pooled, self.shift, self.scale, self.fusion)
 
 
 POOLINGS = {"shares": pool_shares, "mean": pool_mean}
@@ -387,8 +389,7 @@ class EMTC:
     batch_size: of Adam; 0 epochs = untrained; a batch holds at most a quarter of the samples,
     rounded up. seed: governs weights, batches, masks and k-means; no other random numbers are
     touched.
-    epsilon: threshold of Eq. (3) in [0, 1]; None = from .15 by at most .05 an epoch to where
-    Eq. (10) is lowest, within .05 and .7.
+    epsilon: threshold of Eq. (3) in [0, 1]; 0 keeps all, 1 one entry of each sample.
     mask: "evolving"; "frozen", the importance network as drawn; "none"; or one that is given and
     stays, a bool array (N, T, D), True = keep. keep: share of the random first mask of the others.
     hide: the largest mean chance of an entry to be hidden in training; 0 = one version, all shown.
@@ -410,13 +411,13 @@ class EMTC:
     True = keep.
     `history_` is a dict per epoch: epoch; its mean losses total, contra, intra, inter; label_change
     (share of the samples); contrast, Eq. (10) over the series as `mask_` leaves them; and, as the
-    next epoch would train with them, kept (share of the observed entries that mask_ keeps), hidden
-    (mean chance) and epsilon.
-    Under torch.distributed each process does its part of every batch; see `part`.
+    next epoch would train with them, kept (share of the observed entries that mask_ keeps) and
+    hidden (mean chance).
+    Under torch.distributed each process does its part of every batch; see `own_rows`.
     """
 
     # fmt: off
-    def __init__(self, n_clusters=8, *, n_views=2, epsilon=None, tau=0.1, alpha=0.1, beta=0.1,
+    def __init__(self, n_clusters=8, *, n_views=2, epsilon=0.15, tau=0.1, alpha=0.1, beta=0.1,
                  lr=1e-3, epochs=40, batch_size=64, width=64, mask="evolving", keep=0.8, hide=0.5,
                  drop=(), n_starts=4, trial=15, n_init=50, patience=10, max_keys=1024,
                  mask_lr=30.0, encoder="bank", pooling="shares", fusion="learned",
@@ -442,34 +443,34 @@ class EMTC:
         """
         o = self._o = settings(self)
         x, observed = self._prepare(X, fitting=True)  # (N, D, T) both
-        self._trials, self._learned = [], None  # Eq. (10) of each trial, importance of the best one
+        self._trials, self._taught = [], None  # Eq. (10) of each trial, importance of the best one
         if resume is not None:
-            same = len(resume["C"]) == len(x) and torch.equal(resume["mean"], self._mean)
-            if not same or resume["n_starts"] != o.n_starts:
-                raise ValueError(
-                    "the checkpoint is of other data, (D, T) or N, or of other n_starts"
-                )
-            self._trials, self._learned = resume["trials"], resume["learned"]
+            same = tuple(resume["shape"]) == self._shape and len(resume["C"]) == len(x)
+            if not same or not torch.equal(resume["mean"], self._mean):
+                raise ValueError(f"the checkpoint is of other data, (D, T) = {resume['shape']}")
+            if resume["n_starts"] != o.n_starts:
+                raise ValueError(f"the checkpoint is of n_starts = {resume['n_starts']}")
+            self._trials, self._taught = resume["trials"], resume["taught"]
         while len(self._trials) < o.n_starts > 1:
-            start, epochs = len(self._trials), min(o.trial, o.epochs)
-            told = on_trial and (lambda m, r, n=start + 1: on_trial(m, {"trial": n, **r}))
-            end = self._train(x, observed, start, epochs, told, resume)
+            number, epochs = len(self._trials), min(o.trial, o.epochs)
+            told = on_trial and (lambda m, r, n=number + 1: on_trial(m, {"trial": n, **r}))
+            end = self._train(x, observed, number, epochs, told, resume)
             if end < min(self._trials, default=math.inf):
-                self._learned = copy.deepcopy(self.net_.importance.state_dict())
+                self._taught = copy.deepcopy(self.net_.importance.state_dict())
             self._trials, resume = [*self._trials, end], None
-        start = self._trials.index(min(self._trials)) if self._trials else 0
-        self._train(x, observed, start, o.epochs, on_epoch, resume, self._learned)
+        number = self._trials.index(min(self._trials)) if self._trials else 0
+        self._train(x, observed, number, o.epochs, on_epoch, resume, self._taught)
         return self
 
-    def _train(self, x, observed, start, epochs, on_epoch=None, resume=None, learned=None):
+    def _train(self, x, observed, number, epochs, on_epoch=None, resume=None, taught=None):
         """Algorithm 1 from the network of that number, for at most so many epochs -> Eq. (10).
-        `learned`: weights of the importance network to begin with.
+        `taught`: weights of the importance network to begin with.
 
         NOTE(paper): lines 3 and 6, the mask set and the clusters of all series, are renewed once an
         epoch, at its end; a batch uses those of the epoch before.
         """
         o, N, B = self._o, len(x), min(self._o.batch_size, math.ceil(len(x) / 4))
-        self._begin(x, observed, start, learned)  # line 1
+        self._begin(x, observed, number, taught)  # line 1
         if resume is not None:
             self._restore(resume)
         net = self.net_
@@ -481,7 +482,7 @@ class EMTC:
                 # NOTE(paper): Eq. (10) is over all N. Here over at most OTHERS, the batch among
                 # them; those outside it stand with their last embeddings, without gradient.
                 every = order[first : first + max(len(batch), min(N, OTHERS))]
-                rows = part(len(batch))  # with one process all rows of the batch
+                rows = own_rows(len(batch))  # with one process all rows of the batch
                 i = batch[rows]
                 x_i, observed_i = x[i], observed[i]
 
@@ -492,8 +493,11 @@ class EMTC:
                     M = straight_through(self._M[i], S)
 
                 # Line 4, MEV: the views (V, B, h, T) of one or two versions of each series.
+                # NOTE(paper): the second, which is reconstructed, teaches the mask nothing. For
+                # reconstruction wants to see what is loud, whether it tells of a cluster or not.
                 shown = self._versions(S.detach(), rows, len(batch))
-                F_versions = [views(net.encoders, x_i * M * entries) for entries in shown]
+                F_versions = [views(net.encoders, x_i * m * entries)
+                              for m, entries in zip((M, M.detach()), shown)]  # fmt: skip
 
                 # Line 5, CRL: reconstruction from the version in which less is hidden.
                 F, X_n, observed_n = self._timestamps(
@@ -531,7 +535,7 @@ class EMTC:
                 on_epoch(self, self.history_[-1])
         return self._contrast
 
-    def _begin(self, x, observed, start, learned):
+    def _begin(self, x, observed, number, taught):
         """Line 1: the network, first clusters, first mask set.
 
         NOTE(paper): the first clusters are those of the series as observed. But where these are
@@ -542,42 +546,42 @@ class EMTC:
         The first mask set is the paper's: random, keeping the share `keep`.
         """
         o, self.history_, self._held = self._o, [], 0
-        self._draw(start)
+        self._draw(number)
         some = slice(None, None, math.ceil(len(x) / OTHERS))
-        begin = lambda M: self.net_.begin(x[some] * M[some], observed[some])
-        begin(observed)
-        self._S, self._epsilon = torch.full_like(x, 0.5), 0.15 if o.epsilon is None else o.epsilon
+        calibrate = lambda M: self.net_.calibrate(x[some] * M[some], observed[some])
+        calibrate(observed)
+        self._S = torch.full_like(x, 0.5)
         found = self._clusters(x, observed, observed)
         self._unclear = found[0] > UNCLEAR * math.log(o.n_clusters)
-        if learned is not None and o.mask in LEARNED and o.epochs:
-            self.net_.importance.load_state_dict(learned)
+        if taught is not None and o.mask in BY_IMPORTANCE and o.epochs:
+            self.net_.importance.load_state_dict(taught)
             if self._unclear:
                 M = threshold(self._importance(x, observed), observed, 0.5)
-                begin(M)
+                calibrate(M)
                 clearer, _, C, _ = self._clusters(x, observed, M)
-                begin(observed)
+                calibrate(observed)
                 if clearer < found[0] and len(C.unique()) == o.n_clusters:
                     self._held = HELD
                     found = self._clusters(x, observed, observed, C)
         self._contrast, self._E, self._C, self._centers = found
         self._others = self._E.repeat(2 if o.hide else 1, 1, 1)  # last embeddings of each version
         self._hidden = self._bearable(x, observed) if o.hide and o.epochs else 0.0
-        self._M = observed
-        if o.mask == "given":
-            self._M = observed & self._given(o.given, x)
-        elif o.mask != "none":
+        self._M = observed if o.given is None else observed & self._given(o.given, x)
+        if o.mask != "none":
             self._M = observed & (self._random(x.shape) < o.keep)
 
-    def _draw(self, start):
+    def _draw(self, number):
         """The network of that number and its optimiser; all random numbers of a run follow it."""
-        o, seed = self._o, np.random.SeedSequence((self._o.seed, start)).generate_state(1)
+        o, seed = self._o, np.random.SeedSequence((self._o.seed, number)).generate_state(1)
         self._rng = torch.Generator().manual_seed(int(seed[0]))
-        self.net_ = Network(*self._shape, o, self._rng).float().to(self._where)
-        times = {"importance": o.mask_lr, "fusion": 3}
-        self._adam = torch.optim.Adam(
-            {"params": [w], "lr": o.lr * times.get(name.split(".")[0], 1)}
-            for name, w in self.net_.named_parameters()
-        )
+        net = self.net_ = Network(*self._shape, o, self._rng).float().to(self._where)
+        others = [*net.encoders.parameters(), *net.R.parameters(), *net.H.parameters()]
+        groups = [
+            {"params": others, "lr": o.lr},
+            {"params": [net.fusion], "lr": 3 * o.lr},
+            {"params": net.importance.parameters(), "lr": o.mask_lr * o.lr},
+        ]
+        self._adam = torch.optim.Adam(groups, fused=True)
 
     def _bearable(self, x, observed):
         """How much can be hidden: from .05 in steps of .05, never above `hide`, as long as STAY of
@@ -629,33 +633,23 @@ class EMTC:
 
     @torch.no_grad()
     def _update(self, x, observed, losses):
-        """Lines 3 and 6 for all series: masks, clusters; then the next epsilon and share, the
-        record.
-
-        NOTE(paper): epsilon is "predefined". Unless it is given, it moves by at most .05 an epoch,
-        to where the contrast, Eq. (10), of the clusters of the masked series is lowest.
-        """
+        """Lines 3 and 6 for all series: mask set, clusters; the next share to hide, the record."""
         epoch, losses = len(self.history_) + 1, dict(zip(TERMS, losses.tolist(), strict=True))
         if bad := [name for name, value in losses.items() if not math.isfinite(value)]:
             raise FloatingPointError(f"epoch {epoch}: {bad[-1]} is not finite; try a smaller lr")
-        o, before, masks = self._o, self._C, {self._epsilon: self._M}
-        if o.mask in LEARNED:
+        o, before = self._o, self._C
+        if o.mask in BY_IMPORTANCE:
             self._S = self._importance(x, observed)
-            near = {self._epsilon}
-            if o.epsilon is None:
-                near |= {min(max(round(self._epsilon + s, 9), 0.05), 0.7) for s in (-0.05, 0.05)}
-            masks = {e: threshold(self._S, observed, e) for e in sorted(near)}
-        found = {e: self._clusters(x, observed, M, before) for e, M in masks.items()}
-        self._epsilon = min(found, key=lambda e: found[e][0])
-        self._M = masks[self._epsilon]
-        self._contrast, self._E, self._C, self._centers = found[self._epsilon]
+            self._M = threshold(self._S, observed, o.epsilon)
+        found = self._clusters(x, observed, self._M, before)
+        self._contrast, self._E, self._C, self._centers = found
         change = float((before != self._C).float().mean())
         # Where the clusters are settled, more can be hidden; where they are not, it was too much.
         more, less = min(o.hide, 1.1 * self._hidden), max(min(0.05, o.hide), 0.9 * self._hidden)
         self._hidden = more if change <= SETTLED else less
         record = {"epoch": epoch, **losses, "label_change": change, "contrast": self._contrast}
         record |= {"kept": float(self._M.sum() / observed.sum()), "hidden": self._hidden}
-        self.history_.append({**record, "epsilon": self._epsilon})
+        self.history_.append(record)
 
     @torch.no_grad()
     def _clusters(self, x, observed, M, before=None):
@@ -687,8 +681,8 @@ class EMTC:
     @torch.no_grad()
     def _for_all(self, f, N):
         """f of the indices of all series, batch by batch, one row each -> (N, ...)."""
-        own = torch.arange(N, device=self._where)[part(N)].split(self._o.batch_size)
-        return joined(torch.cat([f(i) for i in own]), part(N), N)
+        own = torch.arange(N, device=self._where)[own_rows(N)].split(self._o.batch_size)
+        return joined(torch.cat([f(i) for i in own]), own_rows(N), N)
 
     def _converged(self):
         last = [r["label_change"] for r in self.history_[-self._o.patience :]]
@@ -707,8 +701,8 @@ class EMTC:
         """
         x, observed = self._prepare(X)
         M = observed
-        if self._o.mask in LEARNED:
-            M = threshold(self._importance(x, observed), observed, self._epsilon)
+        if self._o.mask in BY_IMPORTANCE:
+            M = threshold(self._importance(x, observed), observed, self._o.epsilon)
         return self._embed(x, observed, M).cpu().numpy()
 
     def predict(self, X):
@@ -803,9 +797,7 @@ class EMTC:
         )
 
     def _restore(self, state):
-        """Take over a checkpoint; ValueError if it is of other data or options."""
-        if tuple(state["shape"]) != self._shape:
-            raise ValueError(f"the checkpoint is of data with (D, T) = {tuple(state['shape'])}")
+        """Take over a checkpoint; ValueError if it is of other options."""
         state = copy.deepcopy(state)
         self.net_.load_state_dict(state["net"])
         self._adam.load_state_dict(state["adam"])
@@ -823,7 +815,6 @@ class EMTC:
         """Write the fitted model to `path`: to a temporary file first, then renamed."""
         state, partial = self.checkpoint(), f"{path}.{os.getpid()}.tmp"
         options = {name: vars(self._o)[name] for name in OPTIONS}
-        options["mask"] = "none" if self._o.mask == "given" else self._o.mask
         try:
             torch.save({"options": options, "state": state}, partial)
             os.replace(partial, path)
@@ -904,7 +895,7 @@ def usable(device):
     return device
 
 
-def part(n):
+def own_rows(n):
     """Which of n rows this process computes: all; under torch.distributed a slice for each."""
     if not dist.is_initialized():
         return slice(0, n)
@@ -939,13 +930,13 @@ def average_gradients(net):
 
 TERMS = ("total", "contra", "intra", "inter")
 STATE = ("shape", "padding", "mean", "std", "seen", "M", "S", "E", "others", "C", "centers",
-         "contrast", "hidden", "epsilon", "held", "unclear", "trials", "learned")  # fmt: skip
+         "contrast", "hidden", "held", "unclear", "trials", "taught")  # fmt: skip
 OPTIONS = {n: p.default for n, p in inspect.signature(EMTC).parameters.items()}
 # The plainest. Eq. (3) has no derivative, so nothing learns what to mask.
 AS_PRINTED = {"encoder": "stack", "pooling": "mean", "fusion": "average", "hide": 0.0,
-              "n_starts": 1, "n_init": 1, "mask_lr": 0.0, "epsilon": 0.15}  # fmt: skip
-LEARNED = ("evolving", "frozen")  # the masks that an importance network makes
-CHOICES = {"mask": (*LEARNED, "none"), "drop": ("ivm", "mev", "intra", "inter", "contra"),
+              "n_starts": 1, "n_init": 1, "mask_lr": 0.0}  # fmt: skip
+BY_IMPORTANCE = ("evolving", "frozen")  # the masks that an importance network makes
+CHOICES = {"mask": (*BY_IMPORTANCE, "none"), "drop": ("ivm", "mev", "intra", "inter", "contra"),
            "encoder": ("bank", "stack"), "pooling": tuple(POOLINGS),
            "fusion": ("learned", "average")}  # fmt: skip
 LIMITS = {  # lowest, highest, kind
@@ -962,22 +953,21 @@ def settings(model):
     o = SimpleNamespace(**{**model.get_params(), **(AS_PRINTED if model.as_printed else {})})
     for name, (low, high, kind) in LIMITS.items():
         value, number = getattr(o, name), numbers.Integral if kind is int else numbers.Real
-        if value is None and name == "epsilon":
-            continue
         if isinstance(value, bool) or not isinstance(value, number) or not low <= value <= high:
             whole = "a whole number " if kind is int else ""
             raise ValueError(f"{name} must be {whole}from {low:g} to {high:g}; got {value!r}")
         setattr(o, name, kind(value))
-    o.given = None if isinstance(o.mask, str) else o.mask
+    o.given, o.mask = (None, o.mask) if isinstance(o.mask, str) else (o.mask, "none")
     o.drop = (o.drop,) if isinstance(o.drop, str) else tuple(map(str, o.drop))
     for name, allowed in CHOICES.items():
         for value in getattr(o, name) if name == "drop" else [getattr(o, name)]:
-            if not (name == "mask" and o.given is not None) and value not in allowed:
+            if value not in allowed:
                 raise ValueError(f"{name} must be of {', '.join(allowed)}; got {value!r}")
         if isinstance(getattr(o, name), str):
             setattr(o, name, str(getattr(o, name)))
+    if "ivm" in o.drop:
+        o.given, o.mask = None, "none"
     o.n_views = 1 if "mev" in o.drop else o.n_views
     if {"intra", "contra"} <= set(o.drop) and ("inter" in o.drop or o.n_views == 1):
         raise ValueError("drop leaves no loss to train with; keep intra, inter or contra")
-    o.mask = "none" if "ivm" in o.drop else "given" if o.given is not None else o.mask
     return o

@@ -403,7 +403,7 @@ def test_unclear_clusters_are_found_under_the_mask_that_a_trial_learned(monkeypa
             continue
         (_, _, whole, _), (M, no, masked, _), (all_of, before, kept, _) = begin
         net = emtc.Importance(3, 4, 1024, torch.Generator())
-        net.load_state_dict(model._learned)
+        net.load_state_dict(model._taught)
         x, observed = model._prepare(toy(30))
         assert torch.equal(M, net(x, observed) >= 0.5)
         assert no is None and masked[0] < whole[0] and torch.equal(before, masked[2])
@@ -416,20 +416,18 @@ def test_unclear_clusters_are_found_under_the_mask_that_a_trial_learned(monkeypa
         assert [c for c in calls if c[3] == emtc.HELD]  # from here on they are found anew
 
 
-def test_epsilon_goes_where_eq10_is_lowest(monkeypatch):
-    model = fitted(epochs=1, n_starts=1)
-    x, observed = model._prepare(toy())
-    assert model._epsilon in (0.1, 0.15, 0.2)
-    want = {2: 0.25, 0: 0.15, 1: 0.2}
-    for lowest, epsilon in want.items():
-        losses = iter([float(k != lowest) for k in range(3)])
-        real = (model._E, model._C, model._centers)
-        monkeypatch.setattr(model, "_clusters", lambda *a, r=real: (next(losses), *r))  # noqa: B023
-        model._epsilon = 0.2
-        model._update(x, observed, torch.zeros(4))
-        assert model._epsilon == pytest.approx(epsilon)
-        assert torch.equal(model._M, emtc.threshold(model._S, observed, model._epsilon))
-    assert fitted(epsilon=0.37).history_[-1]["epsilon"] == 0.37
+def test_only_the_contrast_teaches_the_importance(monkeypatch):
+    """The version that is reconstructed sends no gradient to the mask; without it, that one does."""
+    start = dict(fitted(epochs=0, n_starts=1).net_.importance.named_parameters())
+    for drop, hide, learns in (
+        ((), 0.3, True),
+        (("contra",), 0.3, False),
+        (("contra",), 0.0, True),
+    ):
+        model = fitted(epochs=1, drop=drop, hide=hide, n_starts=1)
+        for name, w in model.net_.importance.named_parameters():
+            assert torch.equal(w, start[name]) != learns, (name, drop, hide)
+    assert fitted(epsilon=1, epochs=1).mask_.sum() == len(toy())
 
 
 def test_how_much_is_hidden_follows_the_clusters():

@@ -60,7 +60,7 @@ HELP = {  # flag or parameter -> what --help says; a parameter's type and defaul
     "model": "a model_seed<s>.pt, for --predict",
     "epochs": "the most epochs; 0 leaves the network untrained",
     "n_views": "V, the number of encoders",
-    "epsilon": "importance from which an entry is kept, Eq. (3); none: found by Eq. (10)",
+    "epsilon": "importance from which an entry is kept, Eq. (3)",
     "tau": "temperature of the contrastive loss, Eq. (11)",
     "alpha": "weight of the intra-view loss, Eq. (13)",
     "beta": "weight of the inter-view loss, Eq. (13)",

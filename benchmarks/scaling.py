@@ -77,8 +77,7 @@ def keys(quick, name="StandWalkJump"):
     X, epochs = (X[:4, :300], 1) if quick else (X, 3)
     model = EMTC(3, epochs=epochs, n_starts=1, max_keys=X.shape[1], device="cpu").fit(X)
     x, there = (v.transpose(1, 2).contiguous() for v in z_scored(X))
-    epsilon = model.history_[-1]["epsilon"]
-    network = model.net_.importance
+    epsilon, network = model.epsilon, model.net_.importance
     with torch.no_grad():
         exact = network(x, there)
         for limit in (64, 256, 1024):

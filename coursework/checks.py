@@ -466,8 +466,8 @@ def loop(f):
     ends = [f(other, *data, start, 1) for start in (0, 1)]  # trials of one epoch
     same("the number of epochs with `epochs` = 1", len(other.history_), 1)
     same("what is returned, Eq. (10) at the end,", ends[0], half["history"][0]["contrast"])
-    same("whether `start` = 0 and 1 are the same network", ends[0] == ends[1], False)
-    f(other, *data, 0, 0, learned=learned)
+    same("whether `number` = 0 and 1 are the same network", ends[0] == ends[1], False)
+    f(other, *data, 0, 0, taught=learned)
     same("the first w of the importance network", other.net_.importance.w, learned["w"])
     # With lr = 0 the network stands still, so the losses of an epoch follow from its embeddings.
     still = emtc.EMTC(2, epochs=1, lr=0, hide=0, mask="none", **cpu).fit(X)

@@ -53,8 +53,8 @@ def static(kind, share=None):
 LADDER, left = {"as printed": {"as_printed": True}}, dict(emtc.AS_PRINTED)
 for option, step in {"pooling": "pooling", "encoder": "encoder bank", "fusion": "learned fusion",
                      "n_init": "k-means restarts", "n_starts": "choice of the start",
-                     "hide": "hidden versions", "mask_lr": "learned mask",
-                     "epsilon": "epsilon by Eq. (10) = default"}.items():  # fmt: skip
+                     "hide": "hidden versions",
+                     "mask_lr": "learned mask = default"}.items():  # fmt: skip
     del left[option]
     LADDER[f"+ {step}"] = dict(left)
 
@@ -89,7 +89,7 @@ STUDIES = {
         "kept",
     ),
     "threshold": Study(
-        "How much is redundant? Epsilon of Eq. (3), fixed, against the one chosen.",
+        "How much is redundant? Epsilon of Eq. (3).",
         {"default": {}, **epsilons("epsilon", EPSILONS)},
         ("epsilon",),
     ),
@@ -174,19 +174,14 @@ def over_options(axes, table, study):
     """ACC and NMI over each option, a thin line a data set and a thick one for their mean."""
     for column, option in zip(axes.T, study.x):
         points = {v: o[option] for v, o in study.variants.items() if option in o}
-        if DEFAULTS[option] is not None:
-            points["default"] = DEFAULTS[option]
+        points["default"] = DEFAULTS[option]
         order = sorted(points, key=points.get)
         for axis, metric in zip(column, ("ACC", "NMI")):
             for data, row in tables.with_mean(table).items():
                 at = [(points[v], row[v][metric]["mean"]) for v in order if v in row]
                 bold = {"color": "black", "lw": 3} if data == "mean" else {"lw": 1.2}
                 axis.plot(*zip(*at), marker=".", label=data, **bold)
-            if "default" in points:
-                axis.axvline(points["default"], color="#444444", ls="--", zorder=1)
-            else:  # it is found in training and has no place on the axis
-                default = tables.average(table)["default"][metric]["mean"]
-                axis.axhline(default, color="#444444", ls="--", zorder=1)
+            axis.axvline(points["default"], color="#444444", ls="--", zorder=1)
             axis.set(ylabel=metric, xlabel=f"{option} (dashed: default)")
             axis.set_xscale("log" if "tau" in study.x else "linear")
 

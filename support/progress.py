@@ -85,8 +85,7 @@ class Progress:
         left = (tried + self.epochs) * (1 + self.seeds_after) - before - epoch
         left = math.ceil((now - self.begun) / self.shown * left)
         left = f"{left}s" if left < 100 else f"{math.ceil(left / 60)}min"
-        skip = ("epoch", "total", "loss", "seconds", "label_change", "hidden", "epsilon", "trial",
-                "contrast")  # fmt: skip
+        skip = ("epoch", "total", "loss", "seconds", "label_change", "hidden", "trial", "contrast")
         terms = [f"{name} {value:.2f}" for name, value in record.items() if name not in skip]
         terms += [f"changed {record['label_change']:.3f}"] if "label_change" in record else []
         width = min(80, shutil.get_terminal_size().columns) - 1
