@@ -25,6 +25,7 @@ from emtc import EMTC
 
 ROOT = Path(__file__).parent
 INF = math.inf
+torch.set_num_threads(1)  # the tests' tensors are small
 
 # ------------------------------------------------------------------ the equations
 
@@ -42,7 +43,7 @@ def toy(N=12, T=20, D=3, seed=0):
 
 
 def fitted(X=None, g=2, **options):
-    small = {"epochs": 3, "width": 8, "batch_size": 5, "n_starts": 2, "n_init": 5}
+    small = {"epochs": 3, "width": 8, "batch_size": 5, "n_starts": 1, "n_init": 5}
     return EMTC(g, **{**small, **options}).fit(toy() if X is None else X)
 
 
@@ -341,15 +342,15 @@ def test_a_record_is_the_mean_of_its_batches_and_uses_every_option(monkeypatch):
 
 
 def test_the_contrast_sends_gradient_and_every_weight_learns():
-    first = fitted(epochs=0, n_starts=1)
-    model = fitted(epochs=2, hide=0.3, n_starts=1)
+    first = fitted(epochs=0)
+    model = fitted(epochs=2, hide=0.3)
     start = dict(first.net_.named_parameters())
     for name, w in model.net_.named_parameters():
         assert not torch.equal(w, start[name]), f"{name} did not learn"
-    only = fitted(epochs=1, drop=("intra", "inter"), n_starts=1)
+    only = fitted(epochs=1, drop=("intra", "inter"))
     moved = [n for n, w in only.net_.named_parameters() if not torch.equal(w, start[n])]
     assert {n.split(".")[0] for n in moved} == {"importance", "encoders", "fusion"}
-    frozen = fitted(epochs=2, mask="frozen", n_starts=1).net_.importance.state_dict()
+    frozen = fitted(epochs=2, mask="frozen").net_.importance.state_dict()
     assert all(torch.equal(v, first.net_.importance.state_dict()[k]) for k, v in frozen.items())
     lrs = {g["lr"] for g in fitted(lr=0.01, mask_lr=7.0, epochs=0)._adam.param_groups}
     assert sorted(lrs) == pytest.approx([0.01, 0.03, 0.07])
@@ -418,20 +419,20 @@ def test_unclear_clusters_are_found_under_the_mask_that_a_trial_learned(monkeypa
 
 def test_only_the_contrast_teaches_the_importance(monkeypatch):
     """The version that is reconstructed sends no gradient to the mask; without it, that one does."""
-    start = dict(fitted(epochs=0, n_starts=1).net_.importance.named_parameters())
+    start = dict(fitted(epochs=0).net_.importance.named_parameters())
     for drop, hide, learns in (
         ((), 0.3, True),
         (("contra",), 0.3, False),
         (("contra",), 0.0, True),
     ):
-        model = fitted(epochs=1, drop=drop, hide=hide, n_starts=1)
+        model = fitted(epochs=1, drop=drop, hide=hide)
         for name, w in model.net_.importance.named_parameters():
             assert torch.equal(w, start[name]) != learns, (name, drop, hide)
     assert fitted(epsilon=1, epochs=1).mask_.sum() == len(toy())
 
 
 def test_how_much_is_hidden_follows_the_clusters():
-    model = fitted(epochs=1, hide=0.4, n_starts=1)
+    model = fitted(epochs=1, hide=0.4)
     x, observed = model._prepare(toy())
     model._hidden = 0.2
     E = model._E
@@ -448,7 +449,7 @@ def test_how_much_is_hidden_follows_the_clusters():
     assert float((~one).float().mean()) == pytest.approx(0.2, abs=0.03)
     assert float((~two).float().mean()) == pytest.approx(0.08, abs=0.03)
     for settled, want in ((True, 0.22), (False, 0.18)):
-        model = fitted(epochs=1, n_starts=1)
+        model = fitted(epochs=1)
         model._hidden, C = 0.2, model._C.clone()
         other = C if settled else (C + torch.arange(len(C)) % 2) % 2
         model._clusters = lambda *a, c=other, m=model: (0.0, E, c, m._centers)
@@ -484,9 +485,9 @@ def test_the_results_are_of_the_last_record():
 
 def test_training_ends_once_the_labels_have_settled():
     X = toy(16) * 3
-    model = fitted(X, epochs=60, patience=3, hide=0.1)
-    last = [r["label_change"] for r in model.history_[-3:]]
-    assert 3 <= len(model.history_) < 60 and max(last) <= 0.01
+    model = fitted(X, epochs=60, patience=2, hide=0.1)
+    last = [r["label_change"] for r in model.history_[-2:]]
+    assert 2 <= len(model.history_) < 60 and max(last) <= 0.01
     assert model.history_[-1]["hidden"] == pytest.approx(0.1)
 
 
@@ -562,7 +563,7 @@ def one_rank(rank, folder):
     """Save what a fit gives in one of two processes."""
     torch.set_num_threads(1)
     dist.init_process_group("gloo", f"file://{folder}/meet", timedelta(seconds=60), 2, rank)
-    model = fitted(gappy(), epochs=4)
+    model = fitted(gappy(), epochs=2, n_starts=2)
     losses = [[r[t] for t in emtc.TERMS] for r in model.history_]
     arrays = {"E": model.embedding_, "C": model.labels_, "M": model.mask_, "losses": losses}
     np.savez(f"{folder}/{rank}.npz", **arrays)
@@ -573,7 +574,7 @@ def test_two_processes_compute_what_one_does(tmp_path, monkeypatch):
     monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
     # Forked, as the import of torch by a new process would take most of the time.
     mp.start_processes(one_rank, (str(tmp_path),), nprocs=2, start_method="fork")
-    one = fitted(gappy(), epochs=4)
+    one = fitted(gappy(), epochs=2, n_starts=2)
     losses = [[r[t] for t in emtc.TERMS] for r in one.history_]
     for rank in (0, 1):
         got = np.load(tmp_path / f"{rank}.npz")

@@ -183,7 +183,7 @@ def test_a_run_is_trained_once_for_all_studies(tmp_path, monkeypatch):
     settings = {"one": {}, "two": {"tau": store.defaults()["tau"]}, "three": {"tau": 2}}
     for name, other in settings.items():
         args = options(tmp_path, name=name)
-        run = lambda d, v, s, args=args, other=other: store.run(args, d, s, **other)
+        run = lambda d, v, s, args=args, other=other: store.run(args, d, s, n_starts=1, **other)
         store.sweep(store.Store(args), args, "x", run, load=lambda *_: data)
     assert len(count) == 4  # two seeds of the default, two of tau 2
     one, two = (json.loads((tmp_path / f"{n}.json").read_text())["runs"] for n in ("one", "two"))
@@ -192,9 +192,9 @@ def test_a_run_is_trained_once_for_all_studies(tmp_path, monkeypatch):
 
 def test_a_record_says_what_the_model_did():
     data, seen = toy(), []
-    model = EMTC(2, epochs=3, seed=0)
+    model = EMTC(2, epochs=3, seed=0, n_starts=1)
     model.fit(data.X, on_epoch=lambda m, r: seen.append((m.labels_.copy(), dict(r))))
-    record = store.plain(store.fitted(data, 0, epochs=3)[1])
+    record = store.plain(store.fitted(data, 0, epochs=3, n_starts=1)[1])
     curves = record["curves"]
     assert record["labels"] == model.labels_.tolist() and record["epochs"] == len(seen)
     assert record["ACC"] == pytest.approx(accuracy(data.y, model.labels_))
@@ -203,7 +203,7 @@ def test_a_record_says_what_the_model_did():
         assert curves[name] == pytest.approx([r[name] for _, r in seen], rel=1e-3, abs=1e-6)
     assert curves["ACC"] == pytest.approx([accuracy(data.y, c) for c, _ in seen], abs=1e-3)
     assert record["oracle"]["ACC"] == pytest.approx(max(record["ACC"], *curves["ACC"]), abs=1e-3)
-    other = store.fitted(data._replace(y=1 - data.y[::-1]), 0, epochs=3)[1]
+    other = store.fitted(data._replace(y=1 - data.y[::-1]), 0, epochs=3, n_starts=1)[1]
     assert other["labels"].tolist() == record["labels"]  # labels have no way into training
     start = store.fitted(data, 0, epochs=0)[1]
     assert (start["epochs"], start["label_change"], start["curves"]) == (0, None, {})

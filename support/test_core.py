@@ -249,7 +249,7 @@ def run_train(folder, *options):
 
 def test_train_as_a_user_runs_it(tmp_path):
     command = [sys.executable, str(ROOT / "train.py"), "--data", "BasicMotions", "--epochs", "2"]
-    command += ["--starts", "2"]
+    command += ["--starts", "1"]
     done = subprocess.run(
         [*command, "--seeds", "0", "1"], cwd=tmp_path, capture_output=True, text=True
     )
@@ -317,7 +317,7 @@ def test_labels_and_looking_at_them_change_no_training(tmp_path, noise):
     path, X, y = noise
     np.savez(tmp_path / "shuffled.npz", X=X, y=y[::-1])
     np.savez(tmp_path / "bare.npz", X=X)
-    options = ["--seeds", "0", "--epochs", "2", "--starts", "2", "--data"]
+    options = ["--seeds", "0", "--epochs", "2", "--starts", "1", "--data"]
     columns, weights = [], []
     for name, more in (
         ("noise", []),
