@@ -419,7 +419,7 @@ class EMTC:
     # fmt: off
     def __init__(self, n_clusters=8, *, n_views=2, epsilon=0.15, tau=0.1, alpha=0.1, beta=0.1,
                  lr=1e-3, epochs=40, batch_size=64, width=64, mask="evolving", keep=0.8, hide=0.5,
-                 drop=(), n_starts=4, trial=15, n_init=50, patience=10, max_keys=1024,
+                 drop=(), n_starts=4, trial=15, n_init=50, patience=10, max_keys=256,
                  mask_lr=30.0, encoder="bank", pooling="shares", fusion="learned",
                  as_printed=False, seed=0, device="auto"):
         given = locals()

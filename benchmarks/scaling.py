@@ -1,6 +1,6 @@
 """How an epoch grows with the length and with the number of the series, and what max_keys changes.
 
-long: T up to EigenWorms' 17 984 timestamps of 6 variates with the default max_keys=1024, and up to
+long: T up to EigenWorms' 17 984 timestamps of 6 variates with the default max_keys=256, and up to
 8192 with exact attention; few series, seconds divided by their number. many: N series of 20
 timestamps and 4 variates, seconds, memory and where they go. keys: the importance of the same
 network with fewer keys against the exact one.
