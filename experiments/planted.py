@@ -109,7 +109,8 @@ def fit(args, dataset, seed, **options):
 def follow(args, name):
     """{"series", "truth" (T,), "importance", "masked" (epochs, T)} of a series' first variate.
 
-    Of all series, by the first seed, the one of whose first variate most is masked over the epochs.
+    Of all series, by the first seed, the one of whose first variate most is masked over the epochs,
+    at the last of `--epsilon`.
     """
     seed, seen = args.seeds[0], {"importance": [], "masked": []}
     data = planted(name, seed)
@@ -118,7 +119,8 @@ def follow(args, name):
         seen["importance"].append(model.importance_[:, :, 0])
         seen["masked"].append(~model.mask_[:, :, 0])
 
-    EMTC(CLASSES, seed=seed, epochs=args.epochs).fit(data.X, on_epoch=watch)
+    epsilon = args.epsilon[-1] if args.epsilon else study.DEFAULTS["epsilon"]
+    EMTC(CLASSES, seed=seed, epochs=args.epochs, epsilon=epsilon).fit(data.X, on_epoch=watch)
     seen = {k: np.array(v) for k, v in seen.items()}  # (epochs, N, T)
     i = int(seen["masked"].sum((0, 2)).argmax())
     followed = {k: v[:, i] for k, v in seen.items()}

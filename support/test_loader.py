@@ -242,3 +242,10 @@ def test_hopeless_cases(tmp_path, cache, monkeypatch):
     monkeypatch.setattr(uea_loader, "_read_text", lambda *a: np.empty(1 << 58))
     refused(put(tmp_path / "x.ts", TS + "1:a\n"), "x.ts: does not fit into this machine's memory")
     refused("x" * 300 + ".ts", "File name too long")
+
+
+def test_quotes_around_a_label_and_what_only_looks_like_them():
+    cases = ("'a b'", "a b"), ('"c"', "c"), ("''", ""), ("'", "'"), ("'a\"", "'a\""), ("a'b'", "a'b'")
+    for text, label in cases:
+        assert uea_loader._unquote(text) == label
+    assert uea_loader._unquote(r"'x\'s, y'") == "x's, y"
