@@ -57,11 +57,9 @@ class Look:
 
     def arrays(self, trace, labels, mask):
         """What `make` needs, for the seed's .npz; the last frame, epoch -1, is the final mask."""
-        means = np.full((labels.max() + 1, len(self.steps), len(self.variates)), np.nan)
-        for c in np.unique(labels):
-            means[c] = mean(self.X[np.ix_(labels == c, self.steps, self.variates)])
+        parts = [np.ix_(labels == c, self.steps, self.variates) for c in range(labels.max() + 1)]
         found = {"shown": self.shown, "variates": self.variates, "steps": self.steps}
-        found |= {"means": means, "series": self.X[self.part]}
+        found |= {"means": np.stack([mean(self.X[p]) for p in parts]), "series": self.X[self.part]}
         if mask is None:
             return found
         frames = {**(trace or {}), -1: self.hidden(mask)}

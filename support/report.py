@@ -106,8 +106,7 @@ def labels_csv(data, columns, classes=True):
     """A row a sample as CSV: its number, its id if it has one, its class, and the `columns`."""
     table = {"sample": range(len(data.X))} | ({"id": data.ids} if data.ids else {})
     if classes:
-        named = data.y is not None
-        table["class"] = [data.classes[c] for c in data.y] if named else [""] * len(data.X)
+        table["class"] = [""] * len(data.X) if data.y is None else [data.classes[c] for c in data.y]
     return csv_text(table | columns)
 
 
