@@ -26,10 +26,9 @@ def side_by_side(work, jobs, at_once, ended):
         try:
             seeds = {pool.submit(work, *job): job[-1] for job in jobs}
             for job in as_completed(seeds):
-                try:
-                    job.result()
-                except FAILURES as error:
-                    raise ValueError(f"seed {seeds[job]}: {one_line(error)}") from None
+                if isinstance(error := job.exception(), FAILURES):
+                    raise ValueError(f"seed {seeds[job]}: {one_line(error)}")
+                job.result()  # any other error is a bug of ours
                 ended(seeds[job])
         except BaseException:
             for process in set(multiprocessing.active_children()) - others:

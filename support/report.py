@@ -81,7 +81,6 @@ def save_results(run, data, done):
     config = run.config
     done = {seed: done[seed] for seed in config["seeds"] if seed in done}
     found = list(done.values())
-    agree, moved, verdict = diagnosis(done)
     base = [f["baselines"] or {} for f in found]
     results = {
         **{key: config[key] for key in ("data", "split", "shape", "n_clusters", "method", "seeds")},
@@ -89,7 +88,7 @@ def save_results(run, data, done):
         "per_seed": [f["record"] for f in found],
         "baselines": {n: stats([b.get(n) for b in base]) for n in ("raw_kmeans", "untrained")},
         "paper": papers_row(config),
-        **{"agreement": agree, "label_change": moved, "verdict": verdict},
+        **dict(zip(("agreement", "label_change", "verdict"), diagnosis(done), strict=True)),
         **{"data_hash": config["data_hash"], "threads": torch.get_num_threads()},
         "versions": {"torch": config["torch"], "numpy": config["numpy"]},
     }
