@@ -99,11 +99,6 @@ Exit status: 0, 2 for bad input, 130 for Ctrl-C.
 """
 
 
-class Parser(argparse.ArgumentParser):
-    def error(self, message):
-        self.exit(2, f"{self.prog}: error: {message}\n")  # one line, without the usage
-
-
 def value(text):
     """None, a whole number, a number, or the text: for a default that does not tell the type."""
     for kind in (int, float):
@@ -124,18 +119,19 @@ def flag(name):
 
 
 def parser():
-    about = {"description": __doc__.split("\n")[0], "epilog": EPILOG}
-    p = Parser(prog="train.py", formatter_class=argparse.RawDescriptionHelpFormatter, **about)
+    p = argparse.ArgumentParser("train.py", description=__doc__.split("\n")[0], epilog=EPILOG)
+    p.formatter_class = argparse.RawDescriptionHelpFormatter
+    p.error = lambda told: p.exit(2, f"{p.prog}: error: {told}\n")  # one line, without the usage
 
     def add(name, shown="", **more):
         p.add_argument(flag(name), dest=name, help=HELP.get(name, name) + shown, **more)
 
-    add("data", metavar="DATA")
+    add("data", default="BasicMotions", metavar="DATA")
     add("split", default="test", choices=("train", "test", "all"))
     add("data_dir", metavar="DIR")
     for name in ("id", "time", "class"):
         add(f"{name}_column", f"; default {name}", default=name, metavar="NAME")
-    add("seeds", type=int, nargs="+", metavar="S")
+    add("seeds", type=int, nargs="+", default=[0, 1, 2], metavar="S")
     add("clusters", type=int, nargs="+", metavar="g")
     add("method", default="emtc", choices=METHODS)
     add("out", metavar="PATH")
@@ -162,15 +158,11 @@ def method_of(args):
     cls = getattr(importlib.import_module(module), name)
     settings, ours = defaults(cls), defaults(emtc.EMTC)
     given = {option: getattr(args, option) for option in ours if getattr(args, option) is not None}
-    for option in given:
-        if option not in settings:
-            raise ValueError(f"{flag(option)} does not apply to --method {args.method}")
+    if foreign := [option for option in given if option not in settings]:
+        raise ValueError(f"{flag(foreign[0])} does not apply to --method {args.method}")
     if args.method != "emtc" and args.oracle:
         raise ValueError("--oracle needs the labels of every epoch, which only --method emtc gives")
     return cls, settings | given
-
-
-# ------------------------------------------------------------------ fit and score
 
 
 class Job(NamedTuple):
@@ -198,8 +190,7 @@ def clusters_for(data, args):
         raise ValueError(f"{data.name} has no labels; {told}")
     clusters = list(dict.fromkeys(args.clusters or [len(data.classes)]))
     if not 1 <= min(clusters) <= max(clusters) <= N:
-        told = f"{' '.join(map(str, clusters))} clusters of {N} samples"
-        raise ValueError(f"{told}; give --clusters from 1 to {N}")
+        raise ValueError(f"clusters {clusters} of {N} samples; give --clusters from 1 to {N}")
     return clusters
 
 
@@ -287,19 +278,14 @@ def fit_seeds(run, job, seeds):
     return done
 
 
-# ------------------------------------------------------------------ commands
-
-
 def train(args):
     """One run; or, for several g, one run each and the table that compares them."""
     cls, settings = method_of(args)
-    args.data = args.data or "BasicMotions"
     data = read(args, args.data)
     clusters = clusters_for(data, args)
-    args.seeds = list(dict.fromkeys(args.seeds or (0, 1, 2)))
+    args.seeds = list(dict.fromkeys(args.seeds))
     # Two series, untrained: refuses what a fit would refuse before there is a folder.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with warnings.catch_warnings(action="ignore"):
         for seed in {min(args.seeds), max(args.seeds)}:
             untrained = settings | {"epochs": min(0, settings["epochs"])}
             cls(1, seed=seed, **untrained).fit(data.X[:2])
@@ -309,16 +295,14 @@ def train(args):
         args.split = end[1].lower() if end else "own"
     N, T, D = data.X.shape
     told = f"{data.name}, {args.split} split: {N} series, {T} steps, {D} variates"
-    if len(clusters) == 1:
-        say(f"{told}; {clusters[0]} clusters")
-        train_one(Job(cls, settings, data, clusters[0], args), args.out or f"runs/{name}")
-        return
-    folder = Path(args.out or f"runs/{name}-clusters")
-    report.check_folder(folder)
+    several = len(clusters) > 1
+    folder = Path(args.out or f"runs/{name}" + "-clusters" * several)
+    if several:
+        report.check_folder(folder)
     for g in clusters:
         say(f"{told}; {g} clusters")
-        train_one(Job(cls, settings, data, g, args), folder / f"g{g}")
-    if first():
+        train_one(Job(cls, settings, data, g, args), folder / f"g{g}" if several else folder)
+    if several and first():
         say(f"{report.compare(folder, clusters, data)}\nwritten to {folder}")
 
 
@@ -364,9 +348,7 @@ def predict(args):
     others = "data clusters seeds oracle resume jobs method".split() + list(defaults(emtc.EMTC))
     for name in others:
         if name != "device" and getattr(args, name) != parser().get_default(name):
-            raise ValueError(
-                f"{flag(name)} does not apply to --predict; the model has its settings"
-            )
+            raise ValueError(f"{flag(name)} does not apply to --predict")
     if args.out and os.path.exists(args.out):
         raise ValueError(f"{args.out} exists; name a new file")
     if os.path.isfile(args.model) and not intact(args.model):  # torch does not compare checksums

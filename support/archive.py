@@ -45,9 +45,6 @@ def cache_folder():
     return Path(os.environ.get("EMTC_DATA") or os.path.expanduser(f"{user}/emtc"))
 
 
-# ---- which files
-
-
 def find(name, need, formats, data_dir=None, may_download=True):
     """{split: path} of a data set given by name or by its folder, downloaded if it is nowhere.
 
@@ -59,15 +56,15 @@ def find(name, need, formats, data_dir=None, may_download=True):
         raise DataError(f"{data_dir}: no such folder for data_dir")
     roots = [] if data_dir is None else [Path(data_dir)]
     roots += [Path("data"), Path(__file__).resolve().parent.parent / "data", cache]
-    for folder in [f for root in roots for f in (root / name, root) if is_name]:
-        if files := _pair(folder, name, need, formats):
-            return files
-    if name and path.is_dir():
+    places = [(f, name) for root in roots for f in (root / name, root) if is_name]
+    if is_folder := name and path.is_dir():
         stems = _stems(path, formats)
-        name = stems.pop() if len(stems) == 1 else path.resolve().name
-        if files := _pair(path, name, need, formats):
+        places.append((path, stems.pop() if len(stems) == 1 else path.resolve().name))
+    for folder, stem in places:
+        if files := _pair(folder, stem, need, formats):
             return files
-        splits = " and ".join(f"{name}_{split.upper()}" for split in need)
+    if is_folder:
+        splits = " and ".join(f"{stem}_{split.upper()}" for split in need)
         raise DataError(f"{path}: holds no {splits} as {' or '.join(formats)}")
     if not is_name:
         right = f"a data set's name, its folder, or a file ({', '.join(formats)})"
@@ -84,10 +81,8 @@ def find(name, need, formats, data_dir=None, may_download=True):
 
 def _pair(folder, name, need, formats):
     """The splits in the first format that has both, else in one that has those in `need`, or {}."""
-    every = []
-    for ext in formats:
-        files = {s: folder / f"{name}_{s.upper()}{ext}" for s in ("train", "test")}
-        every.append({s: p for s, p in files.items() if p.is_file()})
+    paths = [{s: folder / f"{name}_{s.upper()}{ext}" for s in ("train", "test")} for ext in formats]
+    every = [{s: p for s, p in files.items() if p.is_file()} for files in paths]
     return max([files for files in every if files.keys() >= {*need}], key=len, default={})
 
 
@@ -95,9 +90,6 @@ def _stems(folder, formats):
     """The names of which `folder` holds a split."""
     splits = [re.fullmatch(r"(.+)_(?:TRAIN|TEST)(\.\w+)", p.name) for p in folder.glob("*_T*")]
     return {m[1] for m in splits if m and m[2] in formats}
-
-
-# ---- download
 
 
 def download(name, folder, allowed=True):
@@ -153,9 +145,6 @@ def _get(url, limit):
     if len(data) > limit:
         raise ValueError("the server sends more than it announced")
     return data
-
-
-# ---- arrays in files, and copies of what was read
 
 
 def arrays_of(path, names):

@@ -11,10 +11,7 @@ import zipfile
 
 
 def write(path, content, lasting=True):
-    """The file `path` becomes `content`, str or bytes, at once: written beside it, then renamed.
-
-    A reader finds the old file or the new one; also after a power cut, if it is to be `lasting`.
-    """
+    """`path` becomes `content`, str or bytes, as a whole; also after a power cut, if `lasting`."""
     part = path.with_name(f"{path.name}.{threading.get_native_id()}.part")
     try:
         with open(part, "wb") as file:
@@ -33,13 +30,9 @@ def write_json(path, content):
 
 
 def csv_text(table):
-    """{column: values} as CSV, made safe for spreadsheets.
+    """{column: values} as CSV, made safe for spreadsheets."""
 
-    A control character becomes its escape, \\x07; text that a spreadsheet would take for a formula
-    gets a ' in front. Negative numbers are left alone.
-    """
-
-    def cell(value):
+    def cell(value):  # a control character becomes its escape, what looks like a formula gets a '
         text = re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda m: repr(m[0])[1:-1], str(value))
         number = re.fullmatch(r"[+-]?[\d.]+(e[+-]?\d+)?", text, re.IGNORECASE)
         return "'" + text if re.match(r"\s*[=+\-@]", text) and not number else text

@@ -4,7 +4,6 @@ import multiprocessing
 import os
 import signal
 import threading
-import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 
@@ -16,9 +15,9 @@ FAILURES = (ValueError, OSError, ArithmeticError, MemoryError, BrokenProcessPool
 
 
 def side_by_side(work, jobs, at_once, ended):
-    """work(*job) for each of `jobs`, (..., seed), so many at once; then ended(seed) for each.
+    """work(*job) for each of `jobs`, (..., seed), then ended(seed); no process outlives the call.
 
-    ValueError, in one line, when one fails; whatever happens, none outlives this call.
+    The first that fails ends all, with a ValueError in one line.
     """
     # Spawned: a fork would share torch's threads, and with them hang.
     context, threads = multiprocessing.get_context("spawn"), torch.get_num_threads()
@@ -27,10 +26,9 @@ def side_by_side(work, jobs, at_once, ended):
         try:
             seeds = {pool.submit(work, *job): job[-1] for job in jobs}
             for job in as_completed(seeds):
-                try:
-                    job.result()
-                except FAILURES as error:
-                    raise ValueError(f"seed {seeds[job]}: {one_line(error)}") from None
+                if isinstance(error := job.exception(), FAILURES):
+                    raise ValueError(f"seed {seeds[job]}: {one_line(error)}")
+                job.result()  # any other error is a bug of ours
                 ended(seeds[job])
         except BaseException:
             for process in set(multiprocessing.active_children()) - others:
@@ -48,6 +46,5 @@ def begin(threads):
 
 def end_with_parent():
     """End this process when its parent has been killed: the next run must have the folder alone."""
-    while multiprocessing.parent_process().is_alive():
-        time.sleep(0.2)
+    multiprocessing.parent_process().join()
     os._exit(2)

@@ -44,11 +44,8 @@ def read_long(text, path, columns=USUAL):
         raise ValueError(f"{path}:{table.line_num}: {e}") from None
     if labels and (bare := [name for name in ids if name not in labels]):
         raise ValueError(f"{path}: {bare[0][:40]!r} has no class, and other series have one")
-
-    def is_variate(i):
-        return header[i] not in ("", *columns) and any(_is_number(cells[i]) for *_, cells in rows)
-
-    variates = [i for i in range(len(header)) if is_variate(i)]
+    variates = [i for i, title in enumerate(header) if title not in ("", *columns)]
+    variates = [i for i in variates if any(_is_number(cells[i]) for *_, cells in rows)]
     if not variates:
         raise ValueError(f"{path}: holds no numbers beside the columns {', '.join(columns)}")
     X = np.empty((len(rows), len(variates)), np.float32)  # one series after the other

@@ -38,21 +38,15 @@ class Look:
     """The few series, timestamps and variates of X (N, T, D) that the page shows."""
 
     def __init__(self, X):
-        self.X, N, T, D = X, *X.shape
-        self.shown, self.steps, self.variates = (
-            spread(N, SERIES),
-            spread(T, STEPS),
-            spread(D, VARIATES),
-        )
+        N, T, D = X.shape
+        self.X, self.shown = X, spread(N, SERIES)
+        self.steps, self.variates = spread(T, STEPS), spread(D, VARIATES)
         self.part = np.ix_(self.shown, self.steps, self.variates)
 
     def add(self, trace, epoch, mask):
-        """`trace`, {epoch: `hidden`}, and what the mask (N, T, D), True = keep, hides now.
-
-        At most FRAMES stay: of more, the one goes whose neighbours are nearest to each other.
-        """
+        """`trace`, {epoch: `hidden`}, and what the mask (N, T, D), True = keep, hides now."""
         trace = {**(trace or {}), epoch: torch.from_numpy(self.hidden(mask))}
-        if len(trace) > FRAMES:
+        if len(trace) > FRAMES:  # the one goes whose neighbours are nearest to each other
             epochs = np.array([*trace])
             del trace[int(epochs[1 + np.argmin(epochs[2:] - epochs[:-2])])]
         return trace
@@ -63,19 +57,14 @@ class Look:
 
     def arrays(self, trace, labels, mask):
         """What `make` needs, for the seed's .npz; the last frame, epoch -1, is the final mask."""
-        means = np.full((labels.max() + 1, len(self.steps), len(self.variates)), np.nan)
-        for c in np.unique(labels):
-            means[c] = mean(self.X[np.ix_(labels == c, self.steps, self.variates)])
+        parts = [np.ix_(labels == c, self.steps, self.variates) for c in range(labels.max() + 1)]
         found = {"shown": self.shown, "variates": self.variates, "steps": self.steps}
-        found |= {"means": means, "series": self.X[self.part]}
-        if mask is not None:
-            frames = {**(trace or {}), -1: self.hidden(mask)}
-            found["trace_epochs"] = np.array([*frames])
-            found["trace"] = np.stack([np.asarray(frame) for frame in frames.values()])
-        return found
-
-
-# ---- from the folder to the page
+        found |= {"means": np.stack([mean(self.X[p]) for p in parts]), "series": self.X[self.part]}
+        if mask is None:
+            return found
+        frames = {**(trace or {}), -1: self.hidden(mask)}
+        trace = np.stack([np.asarray(frame) for frame in frames.values()])
+        return found | {"trace": trace, "trace_epochs": np.array([*frames])}
 
 
 def plain(a):
@@ -88,8 +77,7 @@ def plain(a):
 def plane(E):
     """Embeddings (N, p) -> their first two principal components (N, 2), 0 where there is none."""
     E = E - E.mean(0)
-    _, _, axes = np.linalg.svd(E, full_matrices=False)
-    flat = E @ axes[:2].T
+    flat = E @ np.linalg.svd(E, full_matrices=False).Vh[:2].T
     return np.pad(flat, ((0, 0), (0, 2 - flat.shape[1])))
 
 
@@ -122,8 +110,8 @@ def clusters_of(found, names):
     return clusters
 
 
-def content(folder):
-    """What the page says, as plain data; its pictures are of the seed that agrees most."""
+def make(folder):
+    """Write `folder`/report.html, with pictures of the seed that agrees most; returns its path."""
     results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     with open(folder / "labels.csv", encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -131,13 +119,12 @@ def content(folder):
     names = [f"{row.get('id') or row['sample']} {row['class']}".strip() for row in rows]
     files = {r["seed"]: folder / f"seed_{r['seed']}.npz" for r in results["per_seed"]}
     done = {seed: arrays_of(file, ("labels", "record")) for seed, file in files.items()}
-    agree = np.array(
-        [[ari(a["labels"], b["labels"]) for b in done.values()] for a in done.values()]
-    )
+    labelings = [a["labels"] for a in done.values()]
+    agree = np.array([[ari(a, b) for b in labelings] for a in labelings])
     seed = [*done][agree.sum(0).argmax()]
     found = arrays_of(files[seed], ARRAYS)
     labels, at = found["labels"].tolist(), plain(plane(found["embedding"]))
-    return {
+    told = {
         "results": results, "seed": seed, "seeds": [*done], "agree": plain(agree),
         "histories": {s: json.loads(str(a["record"]))["history"] for s, a in done.items()},
         "steps": found["steps"].tolist(), "variates": found["variates"].tolist(),
@@ -148,13 +135,9 @@ def content(folder):
         "importance": importance_by_time(found.get("importance"), found["steps"]),
         "pairs": list(zip(classes, labels)) if classes[0] else None,
     }  # fmt: skip
-
-
-def make(folder):
-    """Write `folder`/report.html; returns its path."""
-    told = json.dumps(content(folder), allow_nan=False).replace("<", "\\u003c")
-    template = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
-    write(folder / "report.html", template.replace("/*DATA*/null", told))
+    page = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
+    told = json.dumps(told, allow_nan=False).replace("<", "\\u003c")
+    write(folder / "report.html", page.replace("/*DATA*/null", told))
     return folder / "report.html"
 
 

@@ -72,16 +72,16 @@ class Progress:
     def show(self, record):
         """The epoch's record, and the time that all seeds may still take, at most."""
         self.timer.cancel()
-        now, epoch, terminal = time.perf_counter(), record["epoch"], sys.stdout.isatty()
         self.shown += 1
+        now, epoch, terminal = time.perf_counter(), record["epoch"], sys.stdout.isatty()
         if self.quiet or not (terminal or epoch % 10 == 0 or now - self.told >= PATIENCE):
             return
-        tried = self.starts * self.trial  # epochs of all trials of a seed
-        before, at = tried, f"{epoch}/{self.epochs}"
+        self.told = now
+        before = tried = self.starts * self.trial  # epochs of all trials of a seed
+        at = f"{epoch}/{self.epochs}"
         if "trial" in record:
             before = (record["trial"] - 1) * self.trial
             at = f"trial {record['trial']} of {self.starts}, {epoch}/{self.trial}"
-        self.told = now
         left = (tried + self.epochs) * (1 + self.seeds_after) - before - epoch
         left = math.ceil((now - self.begun) / self.shown * left)
         left = f"{left}s" if left < 100 else f"{math.ceil(left / 60)}min"

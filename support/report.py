@@ -58,12 +58,11 @@ def diagnosis(done):
         doubts.append(f"{moved:.1%} of the labels still changed at the end")
     if any(f["record"]["clusters_used"] < f["record"]["clusters"] for f in found):
         doubts.append("a cluster stayed empty")
-    verdict = f"looks reliable: the seeds agree {agree or 0:.2f} (mean ARI)"
     if doubts:
-        verdict = f"looks unreliable: {'; '.join(doubts)}"
-    elif agree is None:
-        verdict = "one seed only: give more --seeds to see how far they agree"
-    return agree, moved, verdict
+        return agree, moved, f"looks unreliable: {'; '.join(doubts)}"
+    if agree is None:
+        return agree, moved, "one seed only: give more --seeds to see how far they agree"
+    return agree, moved, f"looks reliable: the seeds agree {agree:.2f} (mean ARI)"
 
 
 def papers_row(config):
@@ -82,7 +81,6 @@ def save_results(run, data, done):
     config = run.config
     done = {seed: done[seed] for seed in config["seeds"] if seed in done}
     found = list(done.values())
-    agree, moved, verdict = diagnosis(done)
     base = [f["baselines"] or {} for f in found]
     results = {
         **{key: config[key] for key in ("data", "split", "shape", "n_clusters", "method", "seeds")},
@@ -90,7 +88,7 @@ def save_results(run, data, done):
         "per_seed": [f["record"] for f in found],
         "baselines": {n: stats([b.get(n) for b in base]) for n in ("raw_kmeans", "untrained")},
         "paper": papers_row(config),
-        **{"agreement": agree, "label_change": moved, "verdict": verdict},
+        **dict(zip(("agreement", "label_change", "verdict"), diagnosis(done), strict=True)),
         **{"data_hash": config["data_hash"], "threads": torch.get_num_threads()},
         "versions": {"torch": config["torch"], "numpy": config["numpy"]},
     }
@@ -107,8 +105,7 @@ def labels_csv(data, columns, classes=True):
     """A row a sample as CSV: its number, its id if it has one, its class, and the `columns`."""
     table = {"sample": range(len(data.X))} | ({"id": data.ids} if data.ids else {})
     if classes:
-        named = data.y is not None
-        table["class"] = [data.classes[c] for c in data.y] if named else [""] * len(data.X)
+        table["class"] = [""] * len(data.X) if data.y is None else [data.classes[c] for c in data.y]
     return csv_text(table | columns)
 
 
@@ -122,8 +119,7 @@ def report(results):
         return " ± ".join(f"{number:.3f}".replace("0.", ".", 1) for number in numbers)
 
     def spread(label, of):
-        found = [short(of[m]["mean"], of[m]["std"]) if m in of else "-" for m in METRICS]
-        return row(label, found)
+        return row(label, [short(*of[m].values()) if m in of else "-" for m in METRICS])
 
     lines, base, per_seed = [], results["baselines"], results["per_seed"]
     best = {"  the paper's EMTC": results["paper"], "  here (--oracle)": results.get("oracle")}
@@ -140,22 +136,17 @@ def report(results):
 
 def table1():
     """The paper's Table 1."""
-    lines = [f"{'Table 1':<24}{'N':>6}{'T':>7}{'D':>6}{'g':>4}"]
-    for name, row in PAPER["table1"]["datasets"].items():
-        lines.append(f"{name:<24}{row['N']:>6}{row['T']:>7}{row['D']:>6}{row['g']:>4}")
+    rows = {"Table 1": {title: title for title in "NTDg"}} | PAPER["table1"]["datasets"]
+    lines = [f"{name:<24}{r['N']:>6}{r['T']:>7}{r['D']:>6}{r['g']:>4}" for name, r in rows.items()]
     lines.append("as printed; the archive's test splits of HandMovementDirection and DuckDuckGeese")
     lines.append("have 74 and 50 series, which is also what the paper's Table 2 was computed on")
     return "\n".join(lines)
 
 
-# ---- which g?
-
-
 def silhouette(E, labels, most=2000):
     """Mean silhouette of embeddings E (N, p): (b - a) / max(a, b), with a a sample's mean distance
-    to its own cluster and b that to the nearest other one; 0 for one alone in its cluster.
-
-    Of more than `most` samples every k-th is taken. None for a single cluster.
+    to its own cluster and b that to the nearest other one; 0 for one alone in its cluster. None for
+    a single cluster. Of more than `most` samples every k-th is taken.
     """
     step = -(-len(E) // most)
     E, labels = torch.tensor(E[::step]).double(), np.asarray(labels)[::step]
@@ -173,9 +164,8 @@ def silhouette(E, labels, most=2000):
 def check_folder(folder):
     """ValueError where `folder` holds more than runs named by their g and what compares them."""
     ours = r"g\d+(\.\d+)?|choice\.json|labels\.csv|.*\.part"
-    for file in folder.glob("*"):
-        if not re.fullmatch(ours, file.name):
-            raise ValueError(f"{folder} holds {file.name}, no run of a g; give another --out")
+    if foreign := [file.name for file in folder.glob("*") if not re.fullmatch(ours, file.name)]:
+        raise ValueError(f"{folder} holds {foreign[0]}, no run of a g; give another --out")
 
 
 def compare(folder, clusters, data):
@@ -188,9 +178,9 @@ def compare(folder, clusters, data):
         columns |= {f"g{g}_seed_{seed}": f["labels"] for seed, f in found.items()}
         apart = average(silhouette(f["embedding"], f["labels"]) for f in found.values())
         smallest = min(int(np.bincount(f["labels"], minlength=g).min()) for f in found.values())
-        row = {"clusters": g, "agreement": results["agreement"]}
-        rows.append({**row, "silhouette": apart, "smallest": smallest})
-        cells = ["-" if value is None else f"{value:.2f}" for value in (row["agreement"], apart)]
+        agree = results["agreement"]
+        rows.append({"clusters": g, "agreement": agree, "silhouette": apart, "smallest": smallest})
+        cells = ["-" if value is None else f"{value:.2f}" for value in (agree, apart)]
         lines.append(f"{g:>4}{cells[0]:>12}{cells[1]:>12}{smallest:>18}")
     g = suggested(rows)
     write_json(folder / "choice.json", {"suggestion": g, "rows": rows})

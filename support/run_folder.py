@@ -11,7 +11,6 @@ import io
 import itertools
 import json
 import os
-import pickle
 import sys
 from pathlib import Path
 
@@ -27,27 +26,22 @@ try:
 except ImportError:  # Windows has no such locks
     fcntl = None
 
-LITTER = ("*.part", "*.pt.*.tmp")  # unfinished files that a kill left behind
 START = {"model": None, "history": [], "oracle": None, "seconds": 0.0, "trace": None}
-# What torch, numpy and json make of a whole container with something else in it.
-WRONG = (LookupError, TypeError, ValueError, RuntimeError, EOFError, pickle.UnpicklingError)
-RECORD = {"record", "history", "oracle", "baselines"}  # what a finished seed tells beside arrays
+RECORD = ("record", "history", "oracle", "baselines")  # what a finished seed tells beside arrays
 
 
 def lock(folder):
     """Hold `folder` until this process ends, however it ends. The file object is the lock."""
     folder.mkdir(parents=True, exist_ok=True)
     handle = open(folder / ".lock", "a")
-    busy = f"{folder}: another run is writing there; wait for its end, or give another --out"
-    if fcntl:
-        try:
+    try:
+        if fcntl:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(busy) from None
-        except OSError:  # a file system without locks
-            return handle
-        if os.fstat(handle.fileno()).st_ino != os.stat(folder / ".lock").st_ino:
-            raise ValueError(busy)  # the other run has renamed the folder meanwhile
+    except BlockingIOError:
+        told = "another run is writing there; wait for its end, or give another --out"
+        raise ValueError(f"{folder}: {told}") from None
+    except OSError:
+        pass  # a file system without locks
     return handle
 
 
@@ -68,14 +62,14 @@ class Run:
     def _go_on(self, folder):
         """Refuse another run's settings or data; further seeds may join the old ones."""
         old, new = self.old, self.config
-        differ = [key for key in {**old, **new} if old.get(key) != new.get(key)]
-        if "seeds" in differ and set(old.get("seeds", [])) <= set(new["seeds"]):
-            differ.remove("seeds")
-        if differ:
+        if {*old["seeds"]} <= {*new["seeds"]}:
+            old = old | {"seeds": new["seeds"]}
+        if differ := [key for key in old | new if old.get(key) != new.get(key)]:
             told = ", ".join(f"{key} {old.get(key)} (now {new.get(key)})" for key in differ)
             raise ValueError(f"{folder} was made with {told}; use those, or another --out")
-        for file in [file for pattern in LITTER for file in self.folder.glob(pattern)]:
-            file.unlink()
+        for pattern in ("*.part", "*.pt.*.tmp"):  # unfinished files that a kill left behind
+            for file in self.folder.glob(pattern):
+                file.unlink()
 
     def __getstate__(self):
         return {**self.__dict__, "lock": None}  # a process that fits one seed for this one
@@ -85,7 +79,7 @@ class Run:
         if path.exists():
             try:
                 old = json.loads(path.read_text(encoding="utf-8"))
-                if old["data_hash"]:
+                if old["data_hash"] and old["seeds"]:
                     return old
             except (ValueError, TypeError, KeyError):
                 raise ValueError(f"{path} is not the config of a run; give another --out") from None
@@ -110,28 +104,25 @@ class Run:
         path = self.folder / name
         if not self.begun or not path.exists():
             return None
-        with contextlib.suppress(*WRONG):
+        with contextlib.suppress(Exception):  # torch, numpy and json have many words for it
             if intact(path):  # torch and numpy would not look at the checksums
                 return read(path)
         if name not in self.noted:
             print(f"note: {name} is damaged; what it held is computed again", file=sys.stderr)
         self.noted.add(name)
-        return None
 
     def finished(self, seed):
         """{"labels": (N,) int64, "record", "history", ...} of a finished seed, or None."""
-        found = self._read(f"seed_{seed}.npz", self._read_seed)
-        if found:
-            (self.folder / f"checkpoint_seed{seed}.pt").unlink(missing_ok=True)  # left by a kill
-        return found
 
-    def _read_seed(self, path):
-        labels, record = arrays_of(path, ("labels", "record")).values()
-        found = {"labels": labels, **json.loads(str(record))}
-        N, g = self.config["shape"][0], self.config["n_clusters"]
-        whole = labels.shape == (N,) and labels.dtype.kind == "i" and RECORD <= found.keys()
-        if not whole or labels.min() < 0 or labels.max() >= g:
-            raise ValueError
+        def read(path):
+            labels, record = arrays_of(path, ("labels", "record")).values()
+            told, N, g = json.loads(str(record)), self.config["shape"][0], self.config["n_clusters"]
+            if labels.shape != (N,) or labels.dtype.kind != "i" or not {*labels} <= {*range(g)}:
+                raise ValueError("no labels of this run")
+            return {"labels": labels, **{key: told[key] for key in RECORD}}
+
+        if found := self._read(f"seed_{seed}.npz", read):
+            (self.folder / f"checkpoint_seed{seed}.pt").unlink(missing_ok=True)  # left by a kill
         return found
 
     def finish(self, seed, model, record, **more):
@@ -150,14 +141,12 @@ class Run:
 
     def checkpoint(self, seed):
         """The state after the last whole epoch of an unfinished seed, or that before its first."""
-        state = self._read(f"checkpoint_seed{seed}.pt", self._read_checkpoint)
-        return state or {**START, "history": []}
 
-    def _read_checkpoint(self, path):
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        if state.keys() != START.keys() or not isinstance(state["model"], dict):
-            raise ValueError
-        return state
+        def read(path):
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            return {key: state[key] for key in START}
+
+        return self._read(f"checkpoint_seed{seed}.pt", read) or {**START, "history": []}
 
     def save_checkpoint(self, seed, state):
         file = io.BytesIO()
@@ -166,8 +155,7 @@ class Run:
 
     def write_log(self, found):
         """log.jsonl anew, from {seed: {"history": ...}}, whatever a kill left of its last line."""
-        seeds = [seed for seed in self.config["seeds"] if seed in found]
-        lines = [log_line(seed, record) for seed in seeds for record in found[seed]["history"]]
+        lines = [log_line(s, r) for s in self.config["seeds"] for r in found[s]["history"]]
         write(self.folder / "log.jsonl", "".join(lines))
 
     def log(self, seed, record):
