@@ -197,11 +197,11 @@ def clusters_for(data, args):
 def baselines(job, seed):
     """Scores without any training: k-means on the raw values and on the untrained network."""
     data, off = job.data, {"epochs": 0, "mask": "none"}
+    if data.y is None:
+        return None
     off = job.settings | {name: value for name, value in off.items() if name in job.settings}
     untrained = job.cls(job.g, seed=seed, **off).fit(data.X)
     raw = kmeans(emtc.z_scored(data.X)[0].flatten(1), job.g, seed=seed)
-    if data.y is None:
-        return None
     found = {"raw_kmeans": raw.labels, "untrained": untrained.labels_}
     return {name: scores(data.y, labels) for name, labels in found.items()}
 
@@ -285,10 +285,10 @@ def train(args):
     clusters = clusters_for(data, args)
     args.seeds = list(dict.fromkeys(args.seeds))
     # Two series, untrained: refuses what a fit would refuse before there is a folder.
-    with warnings.catch_warnings(action="ignore"):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         for seed in {min(args.seeds), max(args.seeds)}:
-            untrained = settings | {"epochs": min(0, settings["epochs"])}
-            cls(1, seed=seed, **untrained).fit(data.X[:2])
+            cls(1, seed=seed, **settings | {"epochs": min(0, settings["epochs"])}).fit(data.X[:2])
     name = re.sub(r"[^\w.-]", "_", data.name) + f"-{args.method}".removesuffix("-emtc")
     if Path(args.data).suffix.lower() in FORMATS:  # read as it is; its name may say what it holds
         end = re.search("_(TRAIN|TEST)$", Path(args.data).stem)

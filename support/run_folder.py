@@ -11,6 +11,7 @@ import io
 import itertools
 import json
 import os
+import pickle
 import sys
 from pathlib import Path
 
@@ -27,6 +28,8 @@ except ImportError:  # Windows has no such locks
     fcntl = None
 
 START = {"model": None, "history": [], "oracle": None, "seconds": 0.0, "trace": None}
+# What torch, numpy and json make of a whole container with something else in it.
+WRONG = (LookupError, TypeError, ValueError, RuntimeError, EOFError, pickle.UnpicklingError)
 RECORD = ("record", "history", "oracle", "baselines")  # what a finished seed tells beside arrays
 
 
@@ -34,14 +37,16 @@ def lock(folder):
     """Hold `folder` until this process ends, however it ends. The file object is the lock."""
     folder.mkdir(parents=True, exist_ok=True)
     handle = open(folder / ".lock", "a")
+    busy = f"{folder}: another run is writing there; wait for its end, or give another --out"
     try:
         if fcntl:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        told = "another run is writing there; wait for its end, or give another --out"
-        raise ValueError(f"{folder}: {told}") from None
+        raise ValueError(busy) from None
     except OSError:
-        pass  # a file system without locks
+        return handle  # a file system without locks
+    if os.fstat(handle.fileno()).st_ino != os.stat(folder / ".lock").st_ino:
+        raise ValueError(busy)  # the other run has renamed the folder meanwhile
     return handle
 
 
@@ -104,7 +109,7 @@ class Run:
         path = self.folder / name
         if not self.begun or not path.exists():
             return None
-        with contextlib.suppress(Exception):  # torch, numpy and json have many words for it
+        with contextlib.suppress(*WRONG):
             if intact(path):  # torch and numpy would not look at the checksums
                 return read(path)
         if name not in self.noted:

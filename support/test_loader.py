@@ -245,7 +245,14 @@ def test_hopeless_cases(tmp_path, cache, monkeypatch):
 
 
 def test_quotes_around_a_label_and_what_only_looks_like_them():
-    cases = ("'a b'", "a b"), ('"c"', "c"), ("''", ""), ("'", "'"), ("'a\"", "'a\""), ("a'b'", "a'b'")
+    cases = (
+        ("'a b'", "a b"),
+        ('"c"', "c"),
+        ("''", ""),
+        ("'", "'"),
+        ("'a\"", "'a\""),
+        ("a'b'", "a'b'"),
+    )
     for text, label in cases:
         assert uea_loader._unquote(text) == label
     assert uea_loader._unquote(r"'x\'s, y'") == "x's, y"
