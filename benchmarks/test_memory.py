@@ -57,6 +57,7 @@ def test_an_epoch_of_many_series_stores_no_similarities_of_all():
 
 
 @linux
+@pytest.mark.slow
 @pytest.mark.parametrize("N, d, k", [(50_000, 40, 40), (2_000, 1000, 40)])
 def test_kmeans_stores_no_differences(N, d, k):
     assert 4 * N * d * k / 2**20 > 1.9 * clustering.MEMORY

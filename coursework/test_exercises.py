@@ -203,6 +203,7 @@ def test_the_lines_that_are_edited_are_there_once():
         assert (ROOT / file).read_text().count(old) == 1, f"{file} has not once {old!r}"
 
 
+@pytest.mark.slow
 def test_straight_through():
     found = straight_through()
     assert found["edited"] == 0 < 0.05 < found["ours"]
@@ -229,7 +230,7 @@ def test_one_rival():
 
 
 MEASURED = {  # what the exercises returned when the sheet was written, seed by seed
-    "as_printed": {"ours": [1.0, 0.95, 1.0], "printed": [1.0, 0.675, 1.0]},
+    "as_printed": {"ours": [0.975, 1.0, 1.0], "printed": [1.0, 0.675, 1.0]},
     "whitening": {
         "ours": [0.975, 1.0, 0.95],
         "none": [0.95, 1.0, 1.0],
@@ -237,16 +238,16 @@ MEASURED = {  # what the exercises returned when the sheet was written, seed by 
     },
     "masked_start": {"ours": [0.975, 1.0, 0.95], "edited": [0.95, 0.975, 0.925]},
     "which_mask": {
-        "evolving": [1.0, 1.0, 1.0],
+        "evolving": [0.975, 1.0, 1.0],
         "random": [0.925, 1.0, 1.0],
         "none": [0.95, 1.0, 0.95],
     },
     "planted": {
-        "ACC": [0.75, 0.85, 0.925],
-        "signal": [0.568, 0.611, 0.509],
-        "noise": [0.402, 0.355, 0.446],
-        "kept signal": [0.983, 1.0, 0.337],
-        "kept noise": [0.980, 1.0, 0.194],
+        "ACC": [0.75, 0.85, 0.85],
+        "signal": [0.481, 0.452, 0.492],
+        "noise": [0.480, 0.515, 0.477],
+        "kept signal": [1.0, 1.0, 1.0],
+        "kept noise": [1.0, 1.0, 1.0],
     },
     "by_labels": {"last": [1.0, 0.675, 1.0], "best": [1.0, 0.675, 1.0]},
 }
