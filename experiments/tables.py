@@ -170,7 +170,7 @@ def file_hash(path):
 
 def look(k):
     """(colour, marker) number k: neighbours differ in both."""
-    return COLOURS[k % 7], MARKERS[(k + k // 7) % 8]
+    return COLOURS[k % 7], MARKERS[k % 8]
 
 
 def dots(axis, table, metric, variants=None, hollow=()):
