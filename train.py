@@ -126,12 +126,12 @@ def parser():
     def add(name, shown="", **more):
         p.add_argument(flag(name), dest=name, help=HELP.get(name, name) + shown, **more)
 
-    add("data", default="BasicMotions", metavar="DATA")
+    add("data", metavar="DATA")
     add("split", default="test", choices=("train", "test", "all"))
     add("data_dir", metavar="DIR")
     for name in ("id", "time", "class"):
         add(f"{name}_column", f"; default {name}", default=name, metavar="NAME")
-    add("seeds", type=int, nargs="+", default=[0, 1, 2], metavar="S")
+    add("seeds", type=int, nargs="+", metavar="S")
     add("clusters", type=int, nargs="+", metavar="g")
     add("method", default="emtc", choices=METHODS)
     add("out", metavar="PATH")
@@ -281,16 +281,16 @@ def fit_seeds(run, job, seeds):
 def train(args):
     """One run; or, for several g, one run each and the table that compares them."""
     cls, settings = method_of(args)
-    data = read(args, args.data)
+    data = read(args, args.data or "BasicMotions")
     clusters = clusters_for(data, args)
-    args.seeds = list(dict.fromkeys(args.seeds))
+    args.seeds = list(dict.fromkeys(args.seeds or (0, 1, 2)))
     # Two series, untrained: refuses what a fit would refuse before there is a folder.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for seed in {min(args.seeds), max(args.seeds)}:
             cls(1, seed=seed, **settings | {"epochs": min(0, settings["epochs"])}).fit(data.X[:2])
     name = re.sub(r"[^\w.-]", "_", data.name) + f"-{args.method}".removesuffix("-emtc")
-    if Path(args.data).suffix.lower() in FORMATS:  # read as it is; its name may say what it holds
+    if Path(args.data or "").suffix.lower() in FORMATS:  # its name may tell the split
         end = re.search("_(TRAIN|TEST)$", Path(args.data).stem)
         args.split = end[1].lower() if end else "own"
     N, T, D = data.X.shape

@@ -164,3 +164,9 @@ def test_a_long_wait_is_announced(capsys, monkeypatch):
         told = capsys.readouterr().out.splitlines()
         assert len(told) == lines
         assert all("9 series of 2000 steps" in t and "--max-keys" in t for t in told)
+
+
+def test_predict_refuses_what_it_would_ignore_even_where_it_is_the_default(capsys):
+    for given in (["--data", "BasicMotions"], ["--seeds", "0", "1", "2"]):
+        assert train.main(["--predict", "BasicMotions", "--model", "m.pt", *given]) == 2
+        assert f"{given[0]} does not apply to --predict" in capsys.readouterr().err
