@@ -52,7 +52,7 @@ def convergence(own, cells):
 
     def draw(axes):
         for axis, name in zip(axes.flat, TERMS):
-            plot(axis, own, name, f"{name}, mean and range of the seeds")
+            plot(axis, own, name, name)
 
     return facts, {}, draw, {"nrows": 2, "ncols": 3, "height": 6.0}
 
