@@ -392,7 +392,8 @@ def test_unclear_clusters_are_found_under_the_mask_that_a_trial_learned(monkeypa
         return found
 
     monkeypatch.setattr(EMTC, "_clusters", spy)
-    options = {"n_starts": 2, "trial": 2, "epochs": 3, "hide": 0.2}
+    monkeypatch.setattr(emtc, "HELD", 3)
+    options = {"n_starts": 2, "trial": 2, "epochs": 3, "hide": 0.2, "batch_size": 15}
     for unclear, mask in ((0.0, "evolving"), (9.0, "evolving"), (0.0, "none")):
         monkeypatch.setattr(emtc, "UNCLEAR", unclear)
         calls.clear()
@@ -485,10 +486,10 @@ def test_the_results_are_of_the_last_record():
 
 def test_training_ends_once_the_labels_have_settled():
     X = toy(16) * 3
-    model = fitted(X, epochs=60, patience=3, hide=0.1)
+    model = fitted(X, epochs=60, patience=3, hide=0.08)
     last = [r["label_change"] for r in model.history_[-3:]]
     assert 3 <= len(model.history_) < 60 and max(last) <= 0.01
-    assert model.history_[-1]["hidden"] == pytest.approx(0.1)
+    assert model.history_[-1]["hidden"] == pytest.approx(0.08)
 
 
 def test_one_seed_repeats_bit_for_bit_and_leaves_the_callers_rng_alone():

@@ -23,6 +23,7 @@ STALLS = (
 )
 
 
+@pytest.mark.slow
 def test_tiny_run_has_a_row_for_each_measurement(capsys):
     assert gpu.main(["--device", "cpu", "--tiny"]) == 0
     lines = capsys.readouterr().out.splitlines()

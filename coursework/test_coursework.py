@@ -291,6 +291,7 @@ def test_wrong_loops(full, old, new, told):
     assert told in grade.grade(full, loop)["EMTC._train"]
 
 
+@pytest.mark.slow
 def test_hostile_solutions_cost_their_own_task_alone(full, monkeypatch):
     monkeypatch.setattr(grade, "SECONDS", 3)
     monkeypatch.setattr(grade, "CPU_SECONDS", 2)
@@ -321,6 +322,7 @@ def total_loss(contra, intra, inter, alpha, beta):
     assert result["Eq. (7)"].startswith(f"emtc.py, line {line}: AttributeError: ")
 
 
+@pytest.mark.slow
 def test_the_commands_of_the_sheet(tmp_path):
     """A teacher makes a hand-out, a student solves Eq. (3), the grader says 1 of n."""
     run = lambda *a: subprocess.run([sys.executable, *a], cwd=ROOT, capture_output=True, text=True)

@@ -250,6 +250,7 @@ def test_leaving_sets_out_by_hand():
     assert {n: f["gain"] for n, f in both.items()} == {"A": pytest.approx(0.3), "B": 1.0}
 
 
+@pytest.mark.slow
 def test_gains_script(script):
     saved = script("gains", "--data", "A", "A:train", "B")
     acc = {(r["data"], r["variant"]): r["ACC"] for r in saved["runs"]}
@@ -263,6 +264,7 @@ def test_gains_script(script):
 # ---------------------------------------------------------------- before and after training
 
 
+@pytest.mark.slow
 def test_visualize(script, monkeypatch):
     for run in script("visualize")["runs"]:
         assert np.array(run["place"]).shape == (12, 2)
