@@ -1,4 +1,4 @@
-"""All benchmarks: `python benchmarks/run.py [--quick] [long] [many] [keys] [kmeans] [reading]`.
+"""All benchmarks: `python benchmarks/run.py [--quick] [part ...]`.
 
 Each row is printed, and merged into benchmarks/results.json, as soon as it is measured: what,
 value, note, with part, date, cores, load of the machine and versions. One thread. scikit-learn and
@@ -29,6 +29,7 @@ PARTS = {
     "long": scaling.long,
     "many": scaling.many,
     "keys": scaling.keys,
+    "processes": scaling.processes,
     "kmeans": clustering.rows,
     "reading": loading.rows,
 }
@@ -48,16 +49,28 @@ def surroundings():
 
 
 def merge(row):
-    """Put the row into results.json, in place of an older one of the same part and name."""
+    """Put the row into results.json, in place of an older one of the same part and name, and all
+    rows of its part into RESULTS.md."""
     rows = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
     key = row["part"], row["what"]
-    write_json(RESULTS, [r for r in rows if (r["part"], r["what"]) != key] + [row])
+    rows = [r for r in rows if (r["part"], r["what"]) != key] + [row]
+    write_json(RESULTS, rows)
+    page, lines = RESULTS.with_name("RESULTS.md"), ["what | value | | measured", "--|--|--|--"]
+    lines += [f"{r['what']} | {value(r)} | {r['note']} | {r['date']}, load {r['load']}"
+              for r in rows if r["part"] == row["part"]]  # fmt: skip
+    begin, end = f"<!--rows {row['part']}-->\n", "<!--end-->"
+    before, _, after = page.read_text().partition(begin)
+    after = after.partition(end)[2]
+    page.write_text(before + begin + "\n".join(lines) + f"\n{end}" + after)
+
+
+def value(row):
+    return "-" if row["value"] is None else f"{row['value']:.3g}"
 
 
 def line(row):
-    value = "-" if row["value"] is None else f"{row['value']:.3g}"
     wrong = "" if row.get("ok", True) else "  WRONG"
-    return f"{row['what']:48s} {value:>9s}  {row['note']}{wrong}"
+    return f"{row['what']:48s} {value(row):>9s}  {row['note']}{wrong}"
 
 
 def main(argv=None):

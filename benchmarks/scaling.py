@@ -3,13 +3,21 @@
 long: T up to EigenWorms' 17 984 timestamps of 6 variates with the default max_keys=256, and up to
 8192 with exact attention; few series, seconds divided by their number. many: N series of 20
 timestamps and 4 variates, seconds, memory and where they go. keys: the importance of the same
-network with fewer keys against the exact one.
+network with fewer keys against the exact one. processes: a run of two against one by torchrun.
 """
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
 
 from epoch import ROOT, exponent, measure
 
 LENGTHS = (1024, 2048, 4096, 8192, 17984)
-NUMBERS = (1250, 5000, 20_000)
+NUMBERS = (1250, 5000, 20_000, 100_000)
+MANY = dict(N=200_000, T=64, D=4)
+TOGETHER = ("BasicMotions", "RacketSports", "NATOPS")
 WORMS = dict(N=131, T=17984)  # EigenWorms' test split
 
 
@@ -57,6 +65,11 @@ def many(quick):
     span = f"N = {numbers[0]} to {numbers[-1]}, T = 20, D = 4"
     slope = exponent(numbers, [p["seconds"] for p in points])
     yield dict(what="exponent in N", value=slope, note=span)
+    if not quick:
+        p = measure(**MANY)
+        note = f"times that of 20000 x 20 x 4; {p['seconds']:.0f} CPU s; peak {p['mb']:.0f} MB"
+        ratio = p["seconds"] / points[numbers.index(20_000)]["seconds"]
+        yield dict(what="epoch, 200000 x 64 x 4", value=ratio, note=note)
     kB = (points[-1]["mb"] - points[-2]["mb"]) * 1024 / (numbers[-1] - numbers[-2])
     note = "kB a series beside X, of the last two: copies of X, masks, importances, k-means"
     yield dict(what="memory, slope in N", value=kB, note=note)
@@ -91,3 +104,31 @@ def keys(quick, name="StandWalkJump"):
             note += f"are masked; T = {X.shape[1]}, {epochs} epochs"
             equal = limit < X.shape[1] or error == 0
             yield dict(what=f"max_keys={limit} on {name}", value=error, note=note, ok=equal)
+
+
+def processes(quick):
+    """The same run by one process and by two: are the labels the same, how much faster is it?"""
+    options = ["--epochs", "2" if quick else "12", "--starts", "1", "--seeds", "0", "--quiet"]
+    for name in TOGETHER[:1] if quick else TOGETHER:
+        homes = [d for d in (ROOT / "data", ROOT.parent / "shared" / "data") if (d / name).is_dir()]
+        if not homes:
+            yield dict(what=f"two processes, {name}", value=None, note=f"left out: no {name}")
+            continue
+        data = ["--data", name, "--data-dir", str(homes[0])]
+        (one, first, labels), (two, second, same) = (torchrun(n, *data, *options) for n in (1, 2))
+        error = max(abs(a - b) / a for a, b in zip(first, second))
+        note = f"times as fast as one, {one:.1f} s; losses differ by {error:.1g} of them at most, "
+        note += "labels " + ("equal" if labels == same else "DIFFER")
+        yield dict(what=f"two processes, {name}", value=one / two, note=note, ok=labels == same)
+
+
+def torchrun(n, *options):
+    """(seconds, total losses, labels.csv) of train.py by n processes, one thread each."""
+    with tempfile.TemporaryDirectory() as folder:
+        run = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+        run += ["--nproc-per-node", str(n), str(ROOT / "train.py"), *options]
+        subprocess.run([*run, "--out", f"{folder}/run"], check=True, capture_output=True)
+        read = lambda file: Path(folder, "run", file).read_text()
+        seconds = json.loads(read("results.json"))["per_seed"][0]["seconds"]
+        losses = [json.loads(line)["total"] for line in read("log.jsonl").splitlines()]
+        return seconds, losses, read("labels.csv")
