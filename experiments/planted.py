@@ -6,7 +6,7 @@ else tells nothing of the class. The truth is a bool (N, T, D), True = in the wi
 b1     beside the waves, loud bursts of noise of the same lengths, in all variates and classes alike
 s1     instead of the bursts, smooth waves that belong to no class
 d5     six of eight variates hold noise only
-noise  waves in noise nearly as strong as they are: the first clusters are at chance
+noise  waves in noise two thirds as strong: the first clusters are hardly better than chance
 """
 
 import sys
