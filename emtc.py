@@ -2,14 +2,15 @@
 
 Read it beside the paper, from top to bottom: IVM (Eqs. 1-3), MEV (4), CRL (5-7), CMC (8-12), the
 total loss (13), the networks that hold the weights, and Algorithm 1 as one loop, `EMTC._train`. The
-home of an equation is the function whose docstring ends with it: `grep -F "Eq. (3)." emtc.py`.
+home of an equation is the function whose docstring ends with it: `grep -n "Eq. ([0-9]" emtc.py`.
 
 N samples, T timestamps, D variates, V views, g clusters; B samples of a batch; h channels, 4 in IVM
-and `width` in MEV; q pooled numbers of a view, p numbers of a fused embedding; n rows, of
-timestamps or of samples. X is (N, T, D) float32, as in the paper; inside, variates come before
-time, (B, D, T), as torch's convolutions want it. A mask M is bool, True = keep (M = 1 in Eq. 3).
-`observed` is bool, False = missing (NaN in X): such an entry is 0 as input, is kept by no mask and
-counts in no reconstruction; a timestamp without any observed entry counts in no loss and pooling.
+and `width` in MEV; n rows, of timestamps or of samples. F is the views, (V, B, h, T), q pooled
+numbers of each; E, (n, p), what Eq. 8 makes of them, which the paper calls F from there on; C the
+clusters of E. X is (N, T, D) float32, as in the paper; inside, variates come before time, (B, D,
+T), as torch's convolutions want it. A mask M is bool, True = keep (M = 1 in Eq. 3). `observed` is
+bool, False = missing (NaN in X): such an entry is 0 as input, is kept by no mask and counts in no
+reconstruction; a timestamp without any observed entry counts in no loss and pooling.
 """
 
 import copy
@@ -34,9 +35,9 @@ from metrics import match
 KERNELS = (5, 9, 3)  # kernel size of view 1, 2, 3, and again
 RANK = 16  # p, where the fusion is learned
 TIMESTAMPS = 2048  # so many timestamps of a batch, drawn at random, enter the reconstruction losses
-OTHERS = 4096  # so many samples at most stand against an anchor in the contrast
+OTHERS = 4096  # so many samples at most stand against an anchor in the contrast, or calibrate
 SETTLED = 0.01  # share of the labels that may still change in an epoch with settled clusters
-UNCLEAR = 0.25  # clusters are unclear if Eq. (10) exceeds this share of log g, its value by chance
+UNCLEAR = 0.25  # clusters are unclear if Eq. 10 exceeds this share of log g, its value by chance
 HELD = 8  # clusters that were found under a mask stay for this many epochs
 STAY = 0.8  # share of the samples that must be recognised in spite of what is hidden
 
@@ -47,7 +48,7 @@ def single_variate_embedding(x, W1, b1, W2, b2, observed):
     """Z^(d) = f^(d)(x^(d)): two convolutions over time, each variate with kernels of its own; ReLU.
 
     x, observed (B, D, T); W1 (D h, 1, 3), dilation 1; W2 (D h, h, 3), dilation 2; b1, b2 (D h,)
-    -> Z (B, D, T, h).  Eq. (1).
+    -> Z (B, D, T, h). NOTE(paper): f^(d) is left open.  Eq. (1).
     """
     (B, D, T), h = x.shape, len(b1) // x.shape[1]
     Z = nnf.conv1d(x, W1, b1, padding=1, groups=D).relu().view(B, D, h, T)
@@ -69,7 +70,7 @@ def attention(Q, K, Z, observed):
 def importance(S, w, observed):
     """From a vector to a number in (0, 1): S (B, D, T, h), w (h,) -> (B, D, T); .5 where missing.
 
-    NOTE(paper): Eq. (3) compares S(t) with a number, but Eq. (2) gives a vector. A learned linear
+    NOTE(paper): Eq. 3 compares S(t) with a number, but Eq. 2 gives a vector. A learned linear
     map makes it a number. It is standardised over all timestamps and variates of the sample, since
     an entry is redundant only in comparison with the others, and the sigmoid puts it into (0, 1).
     """
@@ -82,8 +83,8 @@ def importance(S, w, observed):
 def threshold(S, observed, epsilon):
     """M(t) = 1 where S(t) >= epsilon, else 0; S (B, D, T), M bool, True = keep.
 
-    A sample is never masked away whole: where nothing passes, its most important entry stays. So
-    epsilon = 0 keeps all that is observed, and epsilon = 1 one entry of each sample.  Eq. (3).
+    NOTE(paper): a sample is never masked away whole: where nothing passes, its most important entry
+    stays. So epsilon = 0 keeps all that is observed, and 1 one entry of each sample.  Eq. (3).
     """
     M = (S >= epsilon) & observed
     best = S.masked_fill(~observed, -1).flatten(1).argmax(1, keepdim=True)
@@ -94,7 +95,7 @@ def threshold(S, observed, epsilon):
 def straight_through(M, S):
     """Forward exactly the 0/1 mask M, backward the importance S; both (B, D, T).
 
-    NOTE(paper): Eq. (3) has no derivative, so as printed nothing would teach the importance
+    NOTE(paper): Eq. 3 has no derivative, so as printed nothing would teach the importance
     network; in the authors' published code nothing does. The straight-through estimator (Bengio et
     al. 2013, arXiv 1308.3432) makes the mask a learned one.
     """
@@ -116,8 +117,8 @@ def intra_loss(X, X_v, observed):
     """Sum over the views of ||X - X^(v)||^2.
 
     X, observed (n, D) at n timestamps, X_v (V, n, D) -> ().
-    NOTE(paper): a mean over the observed entries in place of the squared norm, here and in Eqs. (7)
-    and (10), so that alpha and beta mean the same on each data set.  Eq. (5).
+    NOTE(paper): a mean over the observed entries in place of the squared norm, here and in Eqs. 7
+    and 10, so that alpha and beta mean the same on each data set.  Eq. (5).
     """
     return ((X - X_v).square() * observed).sum() / observed.sum().clamp_min(1)
 
@@ -125,9 +126,9 @@ def intra_loss(X, X_v, observed):
 def inter_loss(F, H, pairs):
     """Sum over the ordered pairs of views (i, j) of ||F^(j) - H_ij(F^(i))||^2.
 
-    F (V, n, h) at n timestamps; H maps (pairs, n, h) to (pairs, n, h), each pair by its own
-    network.
-    NOTE(paper): H, as R in Eq. (5), sees each timestamp alone; both sides get gradient.  Eq. (6).
+    F (V, n, h) at n timestamps; H maps (G, n, h) to (G, n, h), each of the G = V (V - 1) pairs by
+    its own network.
+    NOTE(paper): H, as R in Eq. 5, sees each timestamp alone; both sides get gradient.  Eq. (6).
     """
     i, j = map(list, zip(*pairs, strict=True))
     return sum(pair_loss(F_j, F_ij) for F_j, F_ij in zip(F[j], H(F[i]), strict=True))
@@ -144,7 +145,7 @@ def pair_loss(F_j, F_ij):
 def pool_shares(F, timestamps):
     """F (V, B, h, T) -> (V, B, 2 h), over the timestamps at which anything was observed, (B, T).
 
-    NOTE(paper): the pooling before Eq. (8) is left open, and it decides much. Here it is two
+    NOTE(paper): the pooling before Eq. 8 is left open, and it decides much. Here it is two
     numbers a channel: the mean of tanh(3 F), a soft share of the time for which a pattern is there,
     and the maximum, how strongly it is there.
     """
@@ -158,7 +159,7 @@ def pool_mean(F, timestamps):
 
 
 def fuse(pooled, shift, scale, W):
-    """F^(fused) of the pooled views (V, B, q): side by side, standardised, times W, of unit length.
+    """F^(fused): the pooled views (V, B, q) side by side, standardised, times W; rows of length 1.
 
     shift, scale (V q,), W (V q, p) -> (B, p).
     NOTE(paper): the paper averages the views (fusion="average" does), "which can be extended to
@@ -179,7 +180,7 @@ def whitening(pooled, rank, power=0.75):
     shift, scale = pooled.mean(0), pooled.std(0, correction=0)
     scale = torch.where(scale > 1e-5, scale, 1)
     _, s, components = torch.linalg.svd((pooled - shift) / scale, full_matrices=False)
-    p = max(1, min(rank, len(s) - 1))
+    p = max(1, min(rank, len(s) - 1))  # N rows less their mean span N - 1 dimensions at most
     different = s[0] > 1e-3  # otherwise all samples are equal but for rounding
     s = (s[:p] / s[0].clamp_min(1e-12)).clamp_min(1e-2)
     return shift, scale, nnf.pad(components[:p].T * s**-power * different, (0, rank - p))
@@ -194,12 +195,12 @@ def cluster(E, g, n_init, generator, before=None):
     if before is None:
         return found.labels, found.centers
     table = torch.bincount(found.labels * g + before, minlength=g * g).view(g, g)
-    new = torch.as_tensor(match(table.cpu().numpy())[1], device=E.device)  # now c was new[c] before
+    new = torch.as_tensor(match(table.cpu().numpy())[1], device=E.device)  # c shall be new[c]
     return new[found.labels], found.centers[new.argsort()]
 
 
 def contrast(L_plus, L_minus):
-    """-log(L+ / (L+ + L-)), the mean over the anchors; both (B,), given as logarithms -> ().
+    """-log(L+ / (L+ + L-)), the mean over the anchors; given are log L+ and log L-, (B,) -> ().
 
     In logarithms no tau overflows. An anchor without a positive pair does not count.  Eq. (10).
     """
@@ -245,7 +246,7 @@ def weights(shape, fan_in, generator):
 
 
 class Importance(nn.Module):
-    """Eqs. (1), (2) and the number that Eq. (3) compares: x (B, D, T) -> (B, D, T) in (0, 1)."""
+    """Eqs. 1, 2 and the number that Eq. 3 compares: x (B, D, T) -> (B, D, T) in (0, 1)."""
 
     def __init__(self, D, h, max_keys, generator):
         super().__init__()
@@ -269,7 +270,7 @@ class Importance(nn.Module):
 
 
 class Encoder(nn.Module):
-    """f^(v) of Eq. (4): convolutions side by side, dilations 1, 2, 4, ... up to the series' length.
+    """f^(v) of Eq. 4: convolutions side by side, dilations 1, 2, 4, ... up to the series' length.
 
     NOTE(paper): "dilated convolution" is all that the paper says, and nothing of how views differ.
     Here by kernel size, k. Every second kernel of a dilation sums to zero: about half of the
@@ -279,7 +280,7 @@ class Encoder(nn.Module):
     def __init__(self, D, T, h, k, generator):
         super().__init__()
         n = min(h, 1 + int(math.log2(max(1, (T - 1) / (k - 1)))))  # dilations
-        sizes = [(h + e) // n for e in range(n)]
+        sizes = [(h + e) // n for e in range(n)]  # h channels, shared out evenly
         self.W = nn.ParameterList(torch.randn((c, D, k), generator=generator) for c in sizes)
         self.b = nn.ParameterList(torch.zeros(c) for c in sizes)
         self.mix, self.mix_b = nn.Parameter(torch.zeros(h, h, 1)), nn.Parameter(torch.zeros(h))
@@ -305,7 +306,7 @@ class Encoder(nn.Module):
 
 
 class Stack(nn.Module):
-    """The plainest reading of Eq. (4): three convolutions, dilations 1, 2, 4, one after another."""
+    """The plainest reading of Eq. 4: three convolutions, dilations 1, 2, 4, one after another."""
 
     def __init__(self, D, T, h, k, generator):
         super().__init__()
@@ -329,6 +330,7 @@ class MLPs(nn.Module):
     def __init__(self, G, sizes, generator):
         super().__init__()
         layers = list(zip(sizes, sizes[1:]))
+        # Of variance 1 / a, so that a layer of a inputs keeps the size of what it is given.
         self.W = nn.ParameterList(weights((G, a, b), a / 3, generator) for a, b in layers)
         self.b = nn.ParameterList(torch.zeros(G, 1, b) for _, b in layers)
 
@@ -362,9 +364,9 @@ class Network(nn.Module):
         """Fit the scales of the kernels and the start of the fusion to the series x (N, D, T)."""
         for f in self.encoders:
             f.scale(x)
-        pooled = [self.pool(views(self.encoders, x[i]), observed[i].any(1))
-                  for i in torch.arange(len(x), device=x.device).split(64)]  # fmt: skip
         if self.learned_fusion:
+            pooled = [self.pool(views(self.encoders, x[i]), observed[i].any(1))
+                      for i in torch.arange(len(x), device=x.device).split(64)]  # fmt: skip
             first = whitening(torch.cat(pooled, 1), RANK)
             for mine, value in zip((self.shift, self.scale, self.fusion), first, strict=True):
                 mine.copy_(value)
@@ -385,32 +387,35 @@ POOLINGS = {"shares": pool_shares, "mean": pool_mean}
 class EMTC:
     """Evolving-masked clustering of multivariate time series; Algorithm 1 of arXiv 2511.17008.
 
-    n_clusters: g. n_views: V. tau > 0: Eq. (11). alpha, beta >= 0: Eq. (13). width: h. lr, epochs,
-    batch_size: of Adam; 0 epochs = untrained; a batch holds at most a quarter of the samples,
-    rounded up. seed: governs weights, batches, masks and k-means; no other random numbers are
-    touched.
-    epsilon: threshold of Eq. (3) in [0, 1]; 0 keeps all, 1 one entry of each sample.
+    n_clusters: g. n_views: V. tau > 0: Eq. 11. alpha, beta >= 0: Eq. 13. width: h. lr, batch_size:
+    of Adam (the fusion has 3 lr); a batch holds at most a quarter of the samples, rounded up.
+    epochs: the most; 0 = untrained. seed: governs weights, batches, masks and k-means; no other
+    random numbers are touched.
+    epsilon: threshold of Eq. 3 in [0, 1]; 0 keeps all, 1 one entry of each sample.
     mask: "evolving"; "frozen", the importance network as drawn; "none"; or one that is given and
-    stays, a bool array (N, T, D), True = keep. keep: share of the random first mask of the others.
+    stays, a bool array (N, T, D), True = keep. keep: share that the random first mask of the
+    first two keeps.
     hide: the largest mean chance of an entry to be hidden in training; 0 = one version, all shown.
-    drop: parts to leave out, any of "ivm", "mev", "intra", "inter", "contra".
-    n_starts: networks drawn; that with the lowest Eq. (10) after `trial` epochs is trained, and
-    where the first clusters are unclear its importance helps to find them. n_init: starts of
-    k-means. patience: converged = at most 1 % of the labels changed in each of so many
-    last epochs, and `hide` is reached. max_keys: timestamps attended to in Eq. (2), evenly spaced;
-    up to that length exact.
-    encoder "bank" or "stack", pooling "shares" or "mean", fusion "learned" or "average", mask_lr,
-    by which lr is multiplied for the importance network: where the paper is silent, ours and the
-    plainest. as_printed=True takes the plainest of these (AS_PRINTED); all else stays as given.
+    drop: parts to leave out, any of "ivm" (no mask), "mev" (V = 1), "intra", "inter", "contra"
+    (without which only hide = 0 teaches the mask).
+    n_starts: networks drawn; that with the lowest Eq. 10 after `trial` epochs is trained, with the
+    importance network that its trial has learned, which helps to find the first clusters where
+    these are unclear. n_init: starts of k-means. patience: converged = at most 1 % of the labels
+    changed in each of so many last epochs, and `hide` is reached. max_keys: the most timestamps
+    attended to in Eq. 2, evenly spaced; up to that length exact.
+    encoder "bank" (Encoder) or "stack" (Stack), pooling "shares" (pool_shares) or "mean"
+    (pool_mean), fusion "learned" (fuse) or "average", mask_lr, by which lr is multiplied for the
+    importance network: where the paper is silent, ours and the plainest. as_printed=True sets the
+    seven options of AS_PRINTED to the plainest; all others stay as given.
     device: "auto" (CUDA if there), "cpu", "cuda", ...
 
     X is (N, T, D), or a list of N series (T_i, D); NaN = missing. ValueError where it cannot be
     used. No method looks at labels; y is there for scikit-learn's sake. After `fit`, copies in
     numpy: `labels_` (N,) int64, `cluster_centers_` (g, p), `embedding_` (N, p), `importance_` (N,
-    T, D) in (0, 1), 0 where missing, .5 if the mask is none or given, and `mask_` (N, T, D) bool,
-    True = keep.
+    T, D) in (0, 1), 0 where missing, .5 if the mask is none or given or epochs = 0, and `mask_` (N,
+    T, D) bool, True = keep.
     `history_` is a dict per epoch: epoch; its mean losses total, contra, intra, inter; label_change
-    (share of the samples); contrast, Eq. (10) over the series as `mask_` leaves them; and, as the
+    (share of the samples); contrast, Eq. 10 over the series as `mask_` leaves them; and, as the
     next epoch would train with them, kept (share of the observed entries that mask_ keeps) and
     hidden (mean chance).
     Under torch.distributed each process does its part of every batch; see `own_rows`.
@@ -433,17 +438,16 @@ class EMTC:
         after every epoch, when `labels_` etc. are that epoch's, and `on_trial(model, record)` after
         every epoch of a trial, whose number, from 1, the record has as well; `resume` is a
         `checkpoint()` to go on from, of either, on a CPU to the same bits as a run that never
-        stopped. FloatingPointError if a loss or an embedding is
-        not finite.
+        stopped. FloatingPointError if a loss or an embedding is not finite.
 
         NOTE(paper): what a random network makes of the series differs much from draw to draw, and
         contrast confirms the clusters that it is given. So, as k-means is started more than once,
-        each network is tried for some epochs, and the one that ends with the lowest Eq. (10), which
+        each network is tried for some epochs, and the one that ends with the lowest Eq. 10, which
         no label enters, is trained anew; only its importance network keeps what it has learned.
         """
         o = self._o = settings(self)
         x, observed = self._prepare(X, fitting=True)  # (N, D, T) both
-        self._trials, self._taught = [], None  # Eq. (10) of each trial, importance of the best one
+        self._trials, self._taught = [], None  # Eq. 10 of each trial, importance of the best one
         if resume is not None:
             same = tuple(resume["shape"]) == self._shape and len(resume["C"]) == len(x)
             if not same or not torch.equal(resume["mean"], self._mean):
@@ -463,7 +467,7 @@ class EMTC:
         return self
 
     def _train(self, x, observed, number, epochs, on_epoch=None, resume=None, taught=None):
-        """Algorithm 1 from the network of that number, for at most so many epochs -> Eq. (10).
+        """Algorithm 1 from the network of that number, for at most so many epochs -> Eq. 10.
         `taught`: weights of the importance network to begin with.
 
         NOTE(paper): lines 3 and 6, the mask set and the clusters of all series, are renewed once an
@@ -476,10 +480,11 @@ class EMTC:
         net = self.net_
         while len(self.history_) < epochs and not self._converged():  # lines 2 and 9
             losses = torch.zeros(4, device=x.device)
+            # Twice the same order, so that what follows the last batch begins with the first one.
             order = torch.randperm(N, generator=self._rng).repeat(2).to(x.device)
             for first in range(0, N, B):
                 batch = order[first : min(first + B, N)]
-                # NOTE(paper): Eq. (10) is over all N. Here over at most OTHERS, the batch among
+                # NOTE(paper): Eq. 10 is over all N. Here over at most OTHERS, the batch among
                 # them; those outside it stand with their last embeddings, without gradient.
                 every = order[first : first + max(len(batch), min(N, OTHERS))]
                 rows = own_rows(len(batch))  # with one process all rows of the batch
@@ -492,25 +497,26 @@ class EMTC:
                     S = net.importance(x_i, observed_i)
                     M = straight_through(self._M[i], S)
 
-                # Line 4, MEV: the views (V, B, h, T) of one or two versions of each series.
+                # Line 4, MEV: the views (V, B, h, T) of one or two versions of each series; x_i * m
+                # is the paper's X~. With hide = 0 there is one, and zip ends with it.
                 # NOTE(paper): the second, which is reconstructed, teaches the mask nothing. For
                 # reconstruction wants to see what is loud, whether it tells of a cluster or not.
                 shown = self._versions(S.detach(), rows, len(batch))
-                F_versions = [views(net.encoders, x_i * m * entries)
-                              for m, entries in zip((M, M.detach()), shown)]  # fmt: skip
+                F_versions = [views(net.encoders, x_i * m * show)
+                              for m, show in zip((M, M.detach()), shown)]  # fmt: skip
 
                 # Line 5, CRL: reconstruction from the version in which less is hidden.
-                F, X_n, observed_n = self._timestamps(
+                F_n, X_n, observed_n = self._timestamps(
                     F_versions[-1], x[batch], observed[batch], rows
                 )
                 intra = inter = contra = x.new_zeros(())
                 if "intra" not in o.drop:
-                    intra = intra_loss(X_n, net.R(F), observed_n)
+                    intra = intra_loss(X_n, net.R(F_n), observed_n)
                 if "inter" not in o.drop and net.pairs:
-                    inter = inter_loss(F, net.H, net.pairs)
+                    inter = inter_loss(F_n, net.H, net.pairs)
 
-                # Line 7, CMC: anchors of one version, all samples in the other. With hide = 0
-                # there is one version, which stands against itself.
+                # Line 7, CMC: anchors of one version, a, against all samples in the other, b; with
+                # hide = 0 against themselves.
                 E = [joined(net.embed(F, observed_i), rows, len(batch)) for F in F_versions]
                 if "contra" not in o.drop:
                     positive, negative = cluster_pairs(self._C[batch], self._C[every], len(E) == 2)
@@ -529,7 +535,7 @@ class EMTC:
                 self._others[:, batch] = torch.stack(E).detach()
                 losses += torch.stack([total, contra, intra, inter]).detach() * (len(batch) / N)
 
-            # Lines 3, 4 and 6 for all series: what the next epoch starts with and this one reports.
+            # Line 6, and lines 3 and 4 again, for all series: what the next epoch starts with.
             self._update(x, observed, losses)
             if on_epoch is not None:
                 on_epoch(self, self.history_[-1])
@@ -599,11 +605,10 @@ class EMTC:
         return share
 
     def _versions(self, S, rows, B):
-        """Which entries two versions of the series show, each like S (B, D, T); or all, if hide =
-        0.
+        """Which entries two versions of the series show, each like S (B, D, T); all if hide = 0.
 
-        An entry is hidden in the first with the chance hidden x (2 - 2 S), in the second with .4 of
-        it; where the first clusters were clear, by the same chance everywhere.
+        An entry is hidden in the first with the chance `_hidden` (2 - 2 S), in the second with .4
+        of it; where the first clusters were clear, by the same chance everywhere.
         NOTE(paper): not in the paper, where a series is seen as the mask leaves it. Clusters that
         are confirmed on the very series they come from teach little; recognised in spite of hidden
         entries, they do. Where they are unclear, IVM makes the versions: the less important an
@@ -620,7 +625,7 @@ class EMTC:
 
         F (V, B, h, T), of the process's own rows; x, observed (B, D, T) of all the batch
         -> F (V, n, h), x and observed (n, D). A series with fewer gives some of them repeatedly.
-        NOTE(paper): the means of Eqs. (5) and (7) are over these, which bounds the memory.
+        NOTE(paper): the means of Eqs. 5 and 7 are over these, which bounds the memory.
         """
         B, D, T = x.shape
         there = observed.any(1)  # (B, T)
@@ -655,12 +660,13 @@ class EMTC:
     def _clusters(self, x, observed, M, before=None):
         """The series under the mask M: contrast, embeddings (N, p), labels (N,), centres (g, p).
 
-        The contrast, Eq. (10), is over at most OTHERS evenly spaced samples, one version of each.
+        For the first `_held` epochs the labels `before` stay, their means are the centres. The
+        contrast, Eq. 10, is over at most OTHERS evenly spaced samples, one version of each.
         """
         o, E = self._o, self._embed(x, observed, M)
         if not E.isfinite().all():
             raise FloatingPointError("an embedding is not finite; try a smaller lr")
-        if before is not None and len(self.history_) < self._held:
+        if len(self.history_) < self._held:
             of = nnf.one_hot(before, o.n_clusters).T.to(E.dtype)  # (g, N)
             C, centers = before, of @ E / of.sum(1, keepdim=True)
         else:
@@ -685,6 +691,7 @@ class EMTC:
         return joined(torch.cat([f(i) for i in own]), own_rows(N), N)
 
     def _converged(self):
+        """NOTE(paper): "until convergence": labels are settled, and as much is hidden as may be."""
         last = [r["label_change"] for r in self.history_[-self._o.patience :]]
         settled = len(last) == self._o.patience and max(last) <= SETTLED
         return settled and self._hidden >= self._o.hide
@@ -696,8 +703,8 @@ class EMTC:
     def transform(self, X):
         """X (N, T, D), T of any length -> embeddings (N, p) float32 by the fitted network.
 
-        The mask is by the network's own importance. Nothing is masked where the mask was given, so
-        there the fitted series have another embedding than `embedding_`.
+        The mask is by the network's own importance; there is none where the mask was given. There,
+        and after 0 epochs, the fitted series have another embedding than `embedding_`.
         """
         x, observed = self._prepare(X)
         M = observed
@@ -744,7 +751,7 @@ class EMTC:
     def _prepare(self, X, fitting=False):
         """X as given -> x (N, D, T) z-scored per variate, missing 0; observed (N, D, T) bool."""
         X = as_tensor(X)
-        N, T, D = X.shape
+        N, _, D = X.shape
         if not fitting:
             self._check_fitted()
             if D != self._shape[0]:
@@ -904,7 +911,7 @@ def own_rows(n):
 
 
 def joined(v, rows, n):
-    """v (n, ...) whole, of which this process computed the `rows`; gradients pass through."""
+    """v, this process's `rows` of n -> all of them, (n, ...); gradients pass through."""
     if not dist.is_initialized():
         return v
     before, after = (v.new_zeros((k, *v.shape[1:])) for k in (rows.start, n - rows.stop))
@@ -920,7 +927,7 @@ def agreed(*tensors):
 
 
 def average_gradients(net):
-    """Each process has the gradient of its own rows, times the number of processes (`joined`)."""
+    """The mean: each has its own rows' part times their number (`joined`); of R and H, all."""
     if dist.is_initialized():
         for w in net.parameters():
             if w.grad is not None:
@@ -932,7 +939,7 @@ TERMS = ("total", "contra", "intra", "inter")
 STATE = ("shape", "padding", "mean", "std", "seen", "M", "S", "E", "others", "C", "centers",
          "contrast", "hidden", "held", "unclear", "trials", "taught")  # fmt: skip
 OPTIONS = {n: p.default for n, p in inspect.signature(EMTC).parameters.items()}
-# The plainest. Eq. (3) has no derivative, so nothing learns what to mask.
+# The plainest. Eq. 3 has no derivative, so nothing learns what to mask.
 AS_PRINTED = {"encoder": "stack", "pooling": "mean", "fusion": "average", "hide": 0.0,
               "n_starts": 1, "n_init": 1, "mask_lr": 0.0}  # fmt: skip
 BY_IMPORTANCE = ("evolving", "frozen")  # the masks that an importance network makes

@@ -71,7 +71,7 @@ HELP = {  # flag or parameter -> what --help says; a parameter's type and defaul
     "keep": "share that the random first mask keeps",
     "hide": "the most that is hidden in the training versions of a series",
     "drop": "parts of EMTC to leave out",
-    "patience": "so many epochs with at most 1 %% of the labels changed in each end the training",
+    "patience": "ends after so many epochs with at most 1 %% of labels changed, and --hide reached",
     "max_keys": "timestamps that each one attends to, Eq. (2); fewer for very long series",
     "n_starts": "networks tried, of which the best by Eq. (10) is trained",
     "trial": "epochs for which each of them is tried",
@@ -80,7 +80,7 @@ HELP = {  # flag or parameter -> what --help says; a parameter's type and defaul
     "encoder": "what f^(v) is, Eq. (4)",
     "pooling": "over time, Eq. (8)",
     "fusion": "of the views, Eq. (8)",
-    "as_printed": "what the paper says and nothing else",
+    "as_printed": "the plainest reading of the paper",
     "device": "auto, cpu, cuda, cuda:1, ...",
 }
 EPILOG = f"""
