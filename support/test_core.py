@@ -23,7 +23,7 @@ import metrics
 import train
 import uea_loader
 from emtc import EMTC
-from kmeans import kmeans
+from kmeans import _plus_plus, kmeans
 from metrics import accuracy
 from uea_loader import DataError, load
 
@@ -93,6 +93,21 @@ def test_kmeans_seeds_are_spread():
     found = [kmeans(X, 5, n_init=1, seed=s, max_iter=1) for s in range(20)]
     assert all(f.inertia == pytest.approx(5 * 0.1**2 / 2, rel=0.01) for f in found)
     assert len({int(f.labels[0]) for f in found}) > 2, "the first seed is any point"
+
+
+def test_kmeans_takes_the_best_of_its_candidates():
+    """k-means++ by loops: of t points, the farther the likelier, the one that leaves least."""
+    x, k, R, t = blobs(40, 2, 6, seed=1).double().numpy(), 5, 3, 2 + int(math.log(5))
+    u = torch.rand(k, R, t, generator=torch.Generator().manual_seed(7), dtype=torch.float64).numpy()
+    got = _plus_plus(torch.from_numpy(x), k, R, torch.Generator().manual_seed(7), None)
+    for r in range(R):
+        centres = [x[int(u[0, r, 0] * len(x))]]
+        for j in range(1, k):
+            near = np.min([((x - c) ** 2).sum(1) for c in centres], axis=0)
+            tries = [x[(near.cumsum() <= share * near.sum()).sum()] for share in u[j, r]]
+            left = [np.minimum(near, ((x - c) ** 2).sum(1)).sum() for c in tries]
+            centres.append(tries[int(np.argmin(left))])
+        np.testing.assert_allclose(got[r], centres)
 
 
 def test_kmeans_refills_empty_clusters_and_survives_duplicates():
