@@ -43,7 +43,7 @@ def toy(N=12, T=20, D=3, seed=0):
 
 
 def fitted(X=None, g=2, **options):
-    small = {"epochs": 3, "width": 8, "batch_size": 5, "n_starts": 1, "n_init": 5}
+    small = {"epochs": 3, "width": 8, "batch_size": 5, "n_starts": 1, "n_init": 5, "epsilon": 0.45}
     return EMTC(g, **{**small, **options}).fit(toy() if X is None else X)
 
 
@@ -392,7 +392,14 @@ def test_unclear_clusters_are_found_under_the_mask_that_a_trial_learned(monkeypa
 
     monkeypatch.setattr(EMTC, "_clusters", spy)
     monkeypatch.setattr(emtc, "HELD", 3)
-    options = {"n_starts": 2, "trial": 2, "epochs": 3, "hide": 0.2, "batch_size": 15}
+    options = {
+        "n_starts": 2,
+        "trial": 2,
+        "epochs": 3,
+        "hide": 0.2,
+        "batch_size": 15,
+        "epsilon": 0.15,
+    }
     for unclear, mask in ((0.0, "evolving"), (9.0, "evolving"), (0.0, "none")):
         monkeypatch.setattr(emtc, "UNCLEAR", unclear)
         calls.clear()

@@ -14,7 +14,7 @@ import torch
 import emtc
 from emtc import EMTC
 
-SMALL = {"epochs": 1, "width": 8, "n_starts": 1, "n_init": 3}
+SMALL = {"epochs": 1, "width": 8, "n_starts": 1, "n_init": 3, "epsilon": 0.45}
 QUICK = {**SMALL, "epochs": 0}  # for the checks of scikit-learn, which fit hundreds of times
 
 
