@@ -366,10 +366,10 @@ def test_the_network_that_ends_its_trial_with_the_lowest_eq10_is_trained(monkeyp
     monkeypatch.setattr(EMTC, "_train", spy)
     for trial, epochs in ((2, 4), (2, 0), (3, 2)):
         runs.clear()
-        model = fitted(n_starts=5, trial=trial, epochs=epochs)
+        model = fitted(n_starts=3, trial=trial, epochs=epochs)
         *trials, last = runs
-        assert [r[:2] for r in trials] == [(s, min(trial, epochs)) for s in range(5)]
-        assert len({r[2] for r in trials}) == 5
+        assert [r[:2] for r in trials] == [(s, min(trial, epochs)) for s in range(3)]
+        assert len({r[2] for r in trials}) == 3
         assert last[:2] == (min(trials, key=lambda r: r[2])[0], epochs)
         assert len(model.history_) == epochs and np.array_equal(model.labels_, last[3])
         if epochs:
