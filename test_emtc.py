@@ -132,6 +132,8 @@ def test_eq4_views_and_their_encoders():
         (3, 3, 5),
     ]  # dilations 1 to 8
     x, other = rand(4, 3, 33), rand(4, 3, 33, seed=1)
+    f.scale(x / 100)
+    assert torch.allclose(f(x / 100).std((0, 2)), torch.ones(10), atol=1e-4)
     f.scale(x)
     F = f(x)
     assert F.shape == (4, 10, 33)

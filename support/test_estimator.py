@@ -91,6 +91,14 @@ def test_scikit_learns_words():
     model = EMTC(3, tau=0.2)
     assert model.get_params()["tau"] == 0.2 and repr(model) == "EMTC(n_clusters=3, tau=0.2)"
     assert set(model.get_params()) == set(emtc.OPTIONS)
+    assert emtc.OPTIONS == {  # the one setting for all data, which results/ was made with
+        "n_clusters": 8, "n_views": 2, "epsilon": 0.15, "tau": 0.1, "alpha": 0.1, "beta": 0.1,
+        "lr": 1e-3, "epochs": 40, "batch_size": 64, "width": 64, "mask": "evolving", "keep": 0.8,
+        "hide": 0.5, "drop": (), "n_starts": 4, "trial": 15, "n_init": 50, "patience": 10,
+        "max_keys": 256, "mask_lr": 30.0, "encoder": "bank", "pooling": "shares",
+        "fusion": "learned", "as_printed": False, "seed": 0, "device": "auto"}  # fmt: skip
+    assert type(EMTC(2, **QUICK).fit(made()).net_.encoders[1]) is emtc.Encoder
+    assert type(EMTC(2, **QUICK, encoder="stack").fit(made()).net_.encoders[1]) is emtc.Stack
     assert model.set_params(mask="none", **SMALL) is model
     with pytest.raises(ValueError, match="no option bogus"):
         model.set_params(bogus=1)
