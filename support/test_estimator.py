@@ -73,7 +73,7 @@ def test_what_is_no_x_is_refused_in_one_line(X, word):
 
 @pytest.mark.parametrize("options, word", [
     ({"n_clusters": True}, "n_clusters"), ({"n_clusters": 2.5}, "n_clusters"), ({"tau": 0}, "tau"),
-    ({"n_clusters": 11}, "samples"), ({"epsilon": -5}, "epsilon"), ({"epsilon": 1.1}, "epsilon"),
+    ({"n_clusters": 11}, "more than the 10 samples"), ({"drop": ("mev", "intra", "contra")}, "loss"), ({"epsilon": -5}, "epsilon"), ({"epsilon": 1.1}, "epsilon"),
     ({"mask": "mine"}, "evolving"), ({"drop": "IVM"}, "ivm"), ({"device": "tpu"}, "device"),
     ({"drop": ("intra", "inter", "contra")}, "loss"), ({"lr": float("nan")}, "lr"),
     ({"mask": made() > 5}, "mask"), ({"mask": made() > 5}, "shape"), ({"encoder": "x"}, "encoder"),
@@ -97,6 +97,7 @@ def test_scikit_learns_words():
         "hide": 0.5, "drop": (), "n_starts": 4, "trial": 15, "n_init": 50, "patience": 10,
         "max_keys": 256, "mask_lr": 30.0, "encoder": "bank", "pooling": "shares",
         "fusion": "learned", "as_printed": False, "seed": 0, "device": "auto"}  # fmt: skip
+    assert EMTC(2, **SMALL, drop=("intra", "contra")).fit(made()).history_[0]["inter"] > 0
     assert type(EMTC(2, **QUICK).fit(made()).net_.encoders[1]) is emtc.Encoder
     assert type(EMTC(2, **QUICK, encoder="stack").fit(made()).net_.encoders[1]) is emtc.Stack
     assert model.set_params(mask="none", **SMALL) is model
