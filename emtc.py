@@ -929,10 +929,11 @@ def agreed(*tensors):
 def average_gradients(net):
     """The mean: each has its own rows' part times their number (`joined`); of R and H, all."""
     if dist.is_initialized():
-        for w in net.parameters():
-            if w.grad is not None:
-                dist.all_reduce(w.grad)
-                w.grad /= dist.get_world_size()
+        own = [w.grad for w in net.parameters() if w.grad is not None]
+        whole = torch.cat([g.flatten() for g in own])  # one message for all
+        dist.all_reduce(whole)
+        for g, v in zip(own, whole.split([g.numel() for g in own]), strict=True):
+            g.copy_(v.view_as(g) / dist.get_world_size())
 
 
 TERMS = ("total", "contra", "intra", "inter")
