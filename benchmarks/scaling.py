@@ -10,6 +10,7 @@ import json
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from epoch import ROOT, exponent, measure
@@ -17,7 +18,7 @@ from epoch import ROOT, exponent, measure
 LENGTHS = (1024, 2048, 4096, 8192, 17984)
 NUMBERS = (1250, 5000, 20_000, 100_000)
 MANY = dict(N=200_000, T=64, D=4)
-TOGETHER = ("BasicMotions", "RacketSports", "NATOPS")
+TOGETHER = ("BasicMotions", "RacketSports", "NATOPS", "Epilepsy")
 WORMS = dict(N=131, T=17984)  # EigenWorms' test split
 
 
@@ -120,13 +121,17 @@ def processes(quick):
         note = f"times as fast as one, {one:.1f} s; losses differ by {error:.1g} of them at most, "
         note += "labels " + ("equal" if labels == same else "DIFFER")
         yield dict(what=f"two processes, {name}", value=one / two, note=note, ok=labels == same)
+    with ThreadPoolExecutor(2) as pool:  # what the two cores give, without a message between them
+        both = [seconds for seconds, *_ in pool.map(lambda n: torchrun(n, *data, *options), (1, 1))]
+    note = f"times the work of one run in the same time; {max(both):.1f} s"
+    yield dict(what=f"two runs side by side, {data[1]}", value=2 * one / max(both), note=note)
 
 
 def torchrun(n, *options):
     """(seconds, total losses, labels.csv) of train.py by n processes, one thread each."""
     with tempfile.TemporaryDirectory() as folder:
-        run = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-        run += ["--nproc-per-node", str(n), str(ROOT / "train.py"), *options]
+        several = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(n)]
+        run = [sys.executable, *(several if n > 1 else []), str(ROOT / "train.py"), *options]
         subprocess.run([*run, "--out", f"{folder}/run"], check=True, capture_output=True)
         read = lambda file: Path(folder, "run", file).read_text()
         seconds = json.loads(read("results.json"))["per_seed"][0]["seconds"]
