@@ -70,9 +70,10 @@ def stability(own, cells):
 
     def draw(axes):
         plot(axes[0], own, "label_change", "Share of labels changed in an epoch")
-        for data in own:
-            axes[1].plot(facts[data]["agreement"] or np.nan, facts[data]["ACC"], "o")
-        title = "ACC over the seeds' agreement (ARI)"
+        for k, data in enumerate(own):
+            mark = "oD^"[k // len(tables.COLOURS) % 3]  # as the lines are solid, dashed or dotted
+            axes[1].plot(facts[data]["agreement"] or np.nan, facts[data]["ACC"], mark)
+        title = "ACC over the seeds' agreement (ARI); diamonds: dashed lines"
         axes[1].set(title=title, xlim=(0, 1.03), ylim=(0, 1.03))
 
     return facts, {"correlation": foretells(facts.values())}, draw, {"ncols": 2, "height": 4.2}
