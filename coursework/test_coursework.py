@@ -256,6 +256,7 @@ def test_each_task_alone_gets_its_points(blank, task):
     assert [name for name, told in result.items() if told is None] == [task.name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrong", [WRONG, AGAIN], ids=["wrong", "again"])
 def test_wrong_solutions_lose_exactly_their_points(full, wrong):
     for task, (text, _) in wrong.items():
@@ -271,6 +272,7 @@ def test_wrong_solutions_lose_exactly_their_points(full, wrong):
         assert told in result[task] and len(result[task]) <= 300, (task, result[task])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("old, new, told", [
     ("self._C[every], len(E) == 2", "self._C[every], True", "contra of a network that stands"),
     pytest.param("self._adam.step()", "pass", "are not trained", marks=pytest.mark.campaign),
