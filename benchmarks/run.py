@@ -23,7 +23,7 @@ import clustering  # noqa: E402
 import loading  # noqa: E402
 import scaling  # noqa: E402
 
-from support.files import write_json  # noqa: E402
+from support.files import write, write_json  # noqa: E402
 
 PARTS = {
     "long": scaling.long,
@@ -56,12 +56,14 @@ def merge(row):
     rows = [r for r in rows if (r["part"], r["what"]) != key] + [row]
     write_json(RESULTS, rows)
     page, lines = RESULTS.with_name("RESULTS.md"), ["what | value | | measured", "--|--|--|--"]
-    lines += [f"{r['what']} | {value(r)} | {r['note']} | {r['date']}, load {r['load']}"
-              for r in rows if r["part"] == row["part"]]  # fmt: skip
+    for r in rows:
+        if r["part"] == row["part"]:
+            note = r["note"].replace("|", "\\|")  # otherwise it would end the table's cell
+            lines.append(f"{r['what']} | {value(r)} | {note} | {r['date']}, load {r['load']}")
     begin, end = f"<!--rows {row['part']}-->\n", "<!--end-->"
-    before, _, after = page.read_text().partition(begin)
-    after = after.partition(end)[2]
-    page.write_text(before + begin + "\n".join(lines) + f"\n{end}" + after)
+    before, after = page.read_text(encoding="utf-8").split(begin)  # once, or it is our mistake
+    after = after[after.index(end) :]
+    write(page, before + begin + "\n".join(lines) + "\n" + after)
 
 
 def value(row):

@@ -116,18 +116,20 @@ def processes(quick):
             yield dict(what=f"two processes, {name}", value=None, note=f"left out: no {name}")
             continue
         data = ["--data", name, "--data-dir", str(homes[0])]
-        (one, first, labels), (two, second, same) = (torchrun(n, *data, *options) for n in (1, 2))
+        (one, first, labels), (two, second, same) = (trained(n, *data, *options) for n in (1, 2))
         error = max(abs(a - b) / a for a, b in zip(first, second))
         note = f"times as fast as one, {one:.1f} s; losses differ by {error:.1g} of them at most, "
         note += "labels " + ("equal" if labels == same else "DIFFER")
         yield dict(what=f"two processes, {name}", value=one / two, note=note, ok=labels == same)
+    if quick:
+        return
     with ThreadPoolExecutor(2) as pool:  # what the two cores give, without a message between them
-        both = [seconds for seconds, *_ in pool.map(lambda n: torchrun(n, *data, *options), (1, 1))]
+        both = [seconds for seconds, *_ in pool.map(lambda n: trained(n, *data, *options), (1, 1))]
     note = f"times the work of one run in the same time; {max(both):.1f} s"
     yield dict(what=f"two runs side by side, {data[1]}", value=2 * one / max(both), note=note)
 
 
-def torchrun(n, *options):
+def trained(n, *options):
     """(seconds, total losses, labels.csv) of train.py by n processes, one thread each."""
     with tempfile.TemporaryDirectory() as folder:
         several = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(n)]

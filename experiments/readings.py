@@ -29,11 +29,13 @@ def curve(runs, name):
 
 def plot(axis, own, name, title):
     """The mean and the range over the seeds of one curve, one line a data set, on log epochs."""
-    for data, runs in own.items():
+    for k, (data, runs) in enumerate(own.items()):
+        colour, marker = tables.look(k)
         values = curve(runs, name)
         x = np.arange(1, values.shape[1] + 1)
-        (line,) = axis.plot(x, values.mean(0), lw=1.4, label=data)
-        axis.fill_between(x, values.min(0), values.max(0), color=line.get_color(), alpha=0.15)
+        mark = {"marker": marker, "markevery": [-1], "markersize": 5}  # at the line's end
+        axis.plot(x, values.mean(0), color=colour, lw=1.4, label=data, **mark)
+        axis.fill_between(x, values.min(0), values.max(0), color=colour, alpha=0.15)
     axis.set(title=title, xscale="log", xlabel="epoch")
 
 
@@ -71,9 +73,10 @@ def stability(own, cells):
     def draw(axes):
         plot(axes[0], own, "label_change", "Share of labels changed in an epoch")
         for k, data in enumerate(own):
-            mark = "oD^"[k // len(tables.COLOURS) % 3]  # as the lines are solid, dashed or dotted
-            axes[1].plot(facts[data]["agreement"] or np.nan, facts[data]["ACC"], mark)
-        title = "ACC over the seeds' agreement (ARI); diamonds: dashed lines"
+            colour, marker = tables.look(k)
+            at = facts[data]["agreement"] or np.nan, facts[data]["ACC"]
+            axes[1].plot(*at, marker, color=colour)
+        title = "ACC over the seeds' agreement (ARI)"
         axes[1].set(title=title, xlim=(0, 1.03), ylim=(0, 1.03))
 
     return facts, {"correlation": foretells(facts.values())}, draw, {"ncols": 2, "height": 4.2}

@@ -144,9 +144,8 @@ def picture(args, draw, width=9.0, height=5.0, **subplots):
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    lines = matplotlib.cycler(linestyle=("-", "--", ":")) * matplotlib.cycler(color=COLOURS)
     style = {"font.size": 10, "axes.titlesize": 11, "axes.spines.top": False,
-             "axes.spines.right": False, "axes.prop_cycle": lines,
+             "axes.spines.right": False, "axes.prop_cycle": matplotlib.cycler(color=COLOURS),
              "axes.grid": True, "grid.color": "#dddddd", "axes.axisbelow": True,
              "legend.frameon": False, "legend.fontsize": 9, "figure.dpi": 150}  # fmt: skip
     made_from = args.out / f"{args.name}.json"

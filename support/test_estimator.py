@@ -73,7 +73,8 @@ def test_what_is_no_x_is_refused_in_one_line(X, word):
 
 @pytest.mark.parametrize("options, word", [
     ({"n_clusters": True}, "n_clusters"), ({"n_clusters": 2.5}, "n_clusters"), ({"tau": 0}, "tau"),
-    ({"n_clusters": 11}, "more than the 10 samples"), ({"drop": ("mev", "intra", "contra")}, "loss"), ({"epsilon": -5}, "epsilon"), ({"epsilon": 1.1}, "epsilon"),
+    ({"n_clusters": 11}, "more than the 10 samples"),
+    ({"drop": ("mev", "intra", "contra")}, "loss"), ({"epsilon": -5}, "epsilon"), ({"epsilon": 1.1}, "epsilon"),
     ({"mask": "mine"}, "evolving"), ({"drop": "IVM"}, "ivm"), ({"device": "tpu"}, "device"),
     ({"drop": ("intra", "inter", "contra")}, "loss"), ({"lr": float("nan")}, "lr"),
     ({"mask": made() > 5}, "mask"), ({"mask": made() > 5}, "shape"), ({"encoder": "x"}, "encoder"),
@@ -87,10 +88,7 @@ def test_a_bad_option_is_one_line_at_fit(options, word):
     assert "\n" not in str(told.value)
 
 
-def test_scikit_learns_words():
-    model = EMTC(3, tau=0.2)
-    assert model.get_params()["tau"] == 0.2 and repr(model) == "EMTC(n_clusters=3, tau=0.2)"
-    assert set(model.get_params()) == set(emtc.OPTIONS)
+def test_the_defaults_and_what_some_options_choose():
     assert emtc.OPTIONS == {  # the one setting for all data, which results/ was made with
         "n_clusters": 8, "n_views": 2, "epsilon": 0.15, "tau": 0.1, "alpha": 0.1, "beta": 0.1,
         "lr": 1e-3, "epochs": 40, "batch_size": 64, "width": 64, "mask": "evolving", "keep": 0.8,
@@ -100,6 +98,12 @@ def test_scikit_learns_words():
     assert EMTC(2, **SMALL, drop=("intra", "contra")).fit(made()).history_[0]["inter"] > 0
     assert type(EMTC(2, **QUICK).fit(made()).net_.encoders[1]) is emtc.Encoder
     assert type(EMTC(2, **QUICK, encoder="stack").fit(made()).net_.encoders[1]) is emtc.Stack
+
+
+def test_scikit_learns_words():
+    model = EMTC(3, tau=0.2)
+    assert model.get_params()["tau"] == 0.2 and repr(model) == "EMTC(n_clusters=3, tau=0.2)"
+    assert set(model.get_params()) == set(emtc.OPTIONS)
     assert model.set_params(mask="none", **SMALL) is model
     with pytest.raises(ValueError, match="no option bogus"):
         model.set_params(bogus=1)
