@@ -89,6 +89,8 @@ def test_binary_copy_is_checked_and_never_trusted_when_broken(tmp_path, cache, m
     put(path, TS + "1,7:a\n3:b\n")  # same size, same time: the content decides
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     assert load(path).X[0, 1, 0] == 7 and len([*(cache / "parsed").iterdir()]) == 1
+    load(put(tmp_path / "y.ts", TS + "1,2:a\n3:b\n"))
+    assert len([*(cache / "parsed").iterdir()]) == 2  # each file has its own copy
     table = put(tmp_path / "t.csv", "id,unit,v\na,b,1\nc,b,2\n")
     assert load(table).ids == load(table).ids == ["a", "c"]
     assert load(table, id_column="unit").ids == ["b"]  # another reading of the same text

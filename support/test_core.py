@@ -162,7 +162,8 @@ def test_accuracy_and_f1_against_all_matches(seed):
         right = sum(hits[i][j] for i, j in enumerate(order))
         terms = sum(2 * hits[i][j] / sizes[i][j] for i, j in enumerate(order))
         best = max(best, (right / n, terms / r))
-    for given in torch.tensor(p), [f"cluster {j}" for j in p]:
+    names = [f"cluster {j}" for j in p]
+    for given in torch.tensor(p), names, np.array(names, dtype=object):
         assert (metrics.accuracy(y, given), metrics.f1(y, given)) == pytest.approx(best)
 
 
@@ -268,26 +269,26 @@ def test_train_as_a_user_runs_it(tmp_path):
     command += ["--starts", "1"]
     alone = {**os.environ, "OMP_NUM_THREADS": "1"}  # two threads crawl on a busy machine
     done = subprocess.run(
-        [*command, "--seeds", "0", "1"], cwd=tmp_path, env=alone, capture_output=True, text=True
+        [*command, "--seeds", "1"], cwd=tmp_path, env=alone, capture_output=True, text=True
     )
     assert done.returncode == 0 and done.stderr == ""
     assert all(len(line) <= 80 for line in done.stdout.splitlines())
     folder = tmp_path / "runs" / "BasicMotions"
     found = json.loads((folder / "results.json").read_text())
     assert (found["data"], found["split"], found["shape"]) == ("BasicMotions", "test", [40, 100, 6])
-    assert found["seeds"] == [r["seed"] for r in found["per_seed"]] == [0, 1]
+    assert found["seeds"] == [r["seed"] for r in found["per_seed"]] == [1]
     assert found["paper"] == {
         "ACC": {"mean": 0.9083, "std": 0.0656},
         "F1": {"mean": 0.9057, "std": 0.0675},
     }
     assert (
-        len((folder / "log.jsonl").read_text().splitlines()) == 2 and len(found["data_hash"]) == 64
+        len((folder / "log.jsonl").read_text().splitlines()) == 1 and len(found["data_hash"]) == 64
     )
     with np.load(folder / "seed_1.npz") as file:
         assert file["importance"].shape == file["mask"].shape == (40, 100, 6)
     data = load("BasicMotions")
     rows = [line.split(",") for line in (folder / "labels.csv").read_text().splitlines()]
-    assert rows[0] == ["sample", "class", "seed_0", "seed_1"] and (folder / "report.html").exists()
+    assert rows[0] == ["sample", "class", "seed_1"] and (folder / "report.html").exists()
     assert [r[1] for r in rows[1:]] == [data.classes[c] for c in data.y]
 
 
@@ -303,17 +304,18 @@ def noise(tmp_path):
 def test_scores_are_of_the_last_epoch_and_baselines_of_no_training(tmp_path, noise):
     path, X, y = noise
     options = ["--data", path, "--seeds", "0", "1", "--epochs", "4", "--lr", "0.01", "--oracle"]
-    options += ["--starts", "1"]  # a trial's clusters would stay for as long as this
+    options += ["--starts", "1", "--width", "8"]  # a trial's clusters would stay as long as this
     found, rows = run_train(tmp_path / "run", *options)
     last, best, raw, untrained = [], [], [], []
     for seed in (0, 1):
-        epochs, model = [], EMTC(3, epochs=4, lr=0.01, seed=seed, n_starts=1)
+        epochs, model = [], EMTC(3, epochs=4, lr=0.01, seed=seed, n_starts=1, width=8)
         model.fit(X, on_epoch=lambda m, r, e=epochs: e.append(accuracy(y, m.labels_)))
         last.append(metrics.scores(y, model.labels_))
         best.append(max([*epochs, last[-1]["ACC"]]))
         assert [r[2 + seed] for r in rows] == [f"seed_{seed}", *map(str, model.labels_)]
         raw.append(accuracy(y, kmeans(emtc.z_scored(X)[0].flatten(1), 3, seed=seed).labels))
-        untrained.append(metrics.scores(y, EMTC(3, epochs=0, seed=seed, n_starts=1).fit(X).labels_))
+        first = EMTC(3, epochs=0, seed=seed, n_starts=1, width=8).fit(X)
+        untrained.append(metrics.scores(y, first.labels_))
     for metric in ("ACC", "F1", "NMI", "ARI"):  # statistics, not torch or numpy
         values = [s[metric] for s in last]
         assert [r[metric] for r in found["per_seed"]] == values
@@ -334,7 +336,7 @@ def test_labels_and_looking_at_them_change_no_training(tmp_path, noise):
     path, X, y = noise
     np.savez(tmp_path / "shuffled.npz", X=X, y=y[::-1])
     np.savez(tmp_path / "bare.npz", X=X)
-    options = ["--seeds", "0", "--epochs", "2", "--starts", "1", "--data"]
+    options = ["--seeds", "0", "--epochs", "2", "--starts", "1", "--width", "8", "--data"]
     columns, weights = [], []
     for name, more in (
         ("noise", []),

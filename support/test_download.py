@@ -88,7 +88,7 @@ def serve(monkeypatch):
     server.server_close()
 
 
-def test_download_once_then_offline(serve, cache):
+def test_download_once_then_offline(serve, cache, monkeypatch):
     asked, before = serve(), tree(cache)
     d = load("Epilepsy")
     assert d.X.tolist() == [[[3], [4]], [[5], [6]]] and d.y.tolist() == [0, 1]
@@ -98,6 +98,8 @@ def test_download_once_then_offline(serve, cache):
     assert {agent for _, agent in asked} == {"emtc-educational/1"}
     (cache / "Epilepsy" / "Epilepsy_TEST.ts").unlink()  # lost: fetched again
     assert load("Epilepsy").y.tolist() == [0, 1] and len(asked) == 6 and tree(cache) == before | new
+    monkeypatch.setenv("EMTC_DATA", str(cache / "none" / "yet"))
+    assert load("Epilepsy").y.tolist() == [0, 1] and tree(cache / "none" / "yet") == new
 
 
 def stall(request):

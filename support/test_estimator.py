@@ -27,9 +27,9 @@ def weights(model):
     return torch.cat([w.detach().flatten() for w in model.net_.parameters()])
 
 
-def same(X, Y=None, **options):
-    one, two = (EMTC(2, **{**SMALL, **options}).fit(v) for v in (made() if Y is None else Y, X))
-    return torch.equal(weights(one), weights(two)) and np.array_equal(one.labels_, two.labels_)
+def same(X, model):
+    other = EMTC(2, **SMALL).fit(X)
+    return torch.equal(weights(model), weights(other)) and (model.labels_ == other.labels_).all()
 
 
 class Frame:
@@ -43,7 +43,7 @@ class Frame:
 
 
 def test_anything_that_numpy_reads_gives_the_same():
-    X = made()
+    X, plain = made(), EMTC(2, **SMALL).fit(made())
     reversed_twice = np.ascontiguousarray(X[::-1])[::-1]
     gap = np.ma.masked_array(X, mask=np.zeros(X.shape, bool))
     gap[3, 5, 1] = np.ma.masked
@@ -51,12 +51,12 @@ def test_anything_that_numpy_reads_gives_the_same():
     nan[3, 5, 1] = np.nan
     for other in (X.astype(">f8"), reversed_twice, torch.tensor(X, requires_grad=True), list(X),
                   Frame(X), np.asfortranarray(X), X.tolist()):  # fmt: skip
-        assert same(other), type(other)
-    assert same(gap, nan) and not same(nan)
+        assert same(other, plain), type(other)
+    assert same(gap, EMTC(2, **SMALL).fit(nan)) and not same(nan, plain)
     before = X.copy()
     assert np.array_equal(X, before)
     with torch.no_grad():
-        assert same(X)
+        assert same(X, plain)
     assert EMTC(2, **SMALL).fit(made().astype(int)).labels_.shape == (10,)
 
 
@@ -272,7 +272,7 @@ def test_the_checks_of_aeon_pass_on_a_wrapper(monkeypatch):
 def test_fewer_different_series_than_clusters(monkeypatch):
     monkeypatch.setattr(emtc, "UNCLEAR", 0.0)
     X = np.repeat(np.random.default_rng(0).normal(size=(3, 12, 2)), [6, 5, 4], 0)
-    for seed in range(4):
+    for seed in range(2):
         model = EMTC(4, **{**SMALL, "n_starts": 2}, trial=1, seed=seed).fit(X)
         assert np.isfinite(model.cluster_centers_).all() and model._held == 0
     assert (model.predict(X) == model.labels_).all()

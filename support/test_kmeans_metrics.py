@@ -153,6 +153,10 @@ def test_match_against_all_matches():
             for given in (table, table.T):
                 rows, cols = metrics.match(given)
                 assert given[rows, cols].sum() == best and len({*rows}) == len({*cols}) == r
+    # Each of these fails if the least raise, of 1, were above 1 / n of a whole benefit.
+    for table, best in (([[1, 2, 3], [1, 2, 2], [2, 0, 3]], 7),
+                        ([[1, 3, 1, 0], [2, 3, 2, 0], [3, 0, 1, 1], [3, 3, 2, 0]], 9)):  # fmt: skip
+        assert np.array(table)[metrics.match(table)].sum() == best
     for bad in (np.ones(3, int), np.ones((0, 2), int), np.ones((2, 2)), -np.eye(2, dtype=int)):
         with pytest.raises(ValueError, match="need a 2-d table of integers >= 0, got .*[(]"):
             metrics.match(bad)

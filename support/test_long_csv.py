@@ -50,7 +50,10 @@ WIDE = "id,v\n" + "".join(f"{i},1\n" for i in range(2000)) + "x,1\n" * 9000
 @pytest.mark.parametrize(
     "text, words",
     [
-        (LOGS.replace("id", "unit"), ":1: id_column 'id' must be one of the columns"),
+        (
+            LOGS.replace("id", "unit"),
+            ":1: id_column 'id' must be one of the columns, which are unit, time, ",
+        ),
         ("id,id,v\na,a,1\n", ":1: id_column 'id'"),
         ("time,id,time\n1,a,1\n", ":1: time_column 'time'"),
         ("", ":0: id_column 'id'"),

@@ -22,6 +22,7 @@ import pytest
 import torch
 
 import train
+from emtc import EMTC
 from support import run_folder
 from support.files import intact
 
@@ -242,10 +243,21 @@ def test_fifty_kills(tmp_path, whole):
 
 def test_ctrl_c_says_how_to_go_on(tmp_path, whole, monkeypatch, capsys):
     interrupt_at(monkeypatch, 5)
-    assert run(tmp_path / "run") == 130
+    folder, fit, epochs = tmp_path / "run", EMTC.fit, []
+    assert run(folder) == 130
     line = capsys.readouterr().err.strip()
     assert len(line.splitlines()) == 1 and "--resume" in line and str(tmp_path) in line
-    assert resume(tmp_path / "run") == 0 and equal(tmp_path / "run", whole)
+    assert f"go on with: python {sys.argv[0]} " in line
+    for left in ("x.part", "model_seed1.pt.7.tmp"):  # of a kill inside a write
+        (folder / left).write_text("half")
+
+    def noting(model, X, *, resume=None, **more):
+        epochs.append(len(resume["history"]) if resume else 0)
+        return fit(model, X, resume=resume, **more)
+
+    monkeypatch.setattr(EMTC, "fit", noting)
+    assert resume(folder) == 0 and equal(folder, whole)
+    assert max(epochs) == 2 and capsys.readouterr().err == ""  # from the checkpoint, not anew
 
 
 def one_bit_off(path):
@@ -347,11 +359,13 @@ def test_resume_without_a_run_starts_one(tmp_path, capsys):
     assert "starting one" in capsys.readouterr().err
 
 
-def test_a_new_run_moves_the_old_one_aside(tmp_path, whole):
+def test_a_new_run_moves_the_old_one_aside(tmp_path, whole, capsys):
     shutil.copytree(whole, tmp_path / "run")
     for n in (1, 2):
         assert run(tmp_path / "run", "--seeds", "0", "--epochs", "1") == 0
         assert (tmp_path / f"run.{n}").is_dir()
+        told = f"note: the older run in run is now {tmp_path}/run.{n}\n"
+        assert capsys.readouterr().err == told
     assert equal(tmp_path / "run.1", whole) and not equal(tmp_path / "run.2", whole)
 
 

@@ -12,7 +12,7 @@ import torch
 
 import train
 from emtc import EMTC
-from support import progress, report
+from support import progress, report, run_folder
 from uea_loader import load
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -170,3 +170,59 @@ def test_predict_refuses_what_it_would_ignore_even_where_it_is_the_default(capsy
     for given in (["--data", "BasicMotions"], ["--seeds", "0", "1", "2"]):
         assert train.main(["--predict", "BasicMotions", "--model", "m.pt", *given]) == 2
         assert f"{given[0]} does not apply to --predict" in capsys.readouterr().err
+
+
+def test_help_tells_what_each_option_is():
+    told = " ".join(train.parser().format_help().split())
+    for part in ("--clusters g [g ...]", "--jobs N", "--model FILE", "--tau X", "nothing is over"):
+        assert part in told
+    for name, default in train.defaults(EMTC).items():
+        what = train.HELP[name].replace("%%", "%")
+        assert f"{what}; default {'none' if default == () else default}" in told
+    assert "--jobs N fit so many seeds at once, each in a process of its own; default 1" in told
+
+
+def test_what_progress_and_the_checkpoints_are_told(noise, monkeypatch):
+    told, saved, make = [], [], progress.Progress
+    monkeypatch.setattr(train, "Progress", lambda *given: told.append(given) or make(*given))
+    save = lambda run, seed, s: saved.append((seed, len(s["history"]), len(s["model"]["trials"])))
+    monkeypatch.setattr(run_folder.Run, "save_checkpoint", save)
+    run("--starts", "2", "--trial", "1", "--epochs", "1")
+    assert saved == [(s, *n) for s in (0, 1) for n in ((0, 0), (0, 1), (1, 2))]
+    run("--starts", "2", "--as-printed")
+    starts = [(seed, used["n_starts"], *more) for seed, used, *more in told]
+    shape = (30, 10, 2)
+    assert starts == [(s, n, 1 - s, shape, True) for n in (2, 1) for s in (0, 1)]
+
+
+def test_the_split_is_the_files_and_an_untrained_run_has_an_oracle_too(noise):
+    Path("noise_TRAIN.npz").write_bytes(Path("noise.npz").read_bytes())
+    for data, split in (("noise.npz", "own"), ("noise_TRAIN.npz", "train")):
+        run("--epochs", "0", "--oracle", "--out", split, data=data)
+        assert json.loads(Path(split, "config.json").read_text())["split"] == split
+    found = json.loads(Path("own/results.json").read_text())
+    assert [r["epoch"] for r in found["oracle"]["per_seed"]] == [0, 0]
+    assert found["oracle"]["ACC"] == found["final"]["ACC"]
+
+
+def test_a_bug_of_ours_is_no_users_mistake(noise, monkeypatch, capsys):
+    def fail(message):
+        def load(*_, **__):
+            raise RuntimeError(message)
+
+        monkeypatch.setattr(train, "load", load)
+
+    fail("not enough memory: you tried to allocate")
+    assert "not enough memory" in told(capsys)
+    fail("shapes cannot be multiplied")
+    with pytest.raises(RuntimeError, match="multiplied"):
+        train.main([])
+
+
+def test_without_labels_g_must_be_said(noise, capsys):
+    assert "bare has no labels; say how many clusters: --clusters g" in told(
+        capsys, "--data", "bare.npz"
+    )
+    assert "--oracle needs some" in told(
+        capsys, "--data", "bare.npz", "--clusters", "2", "--oracle"
+    )
