@@ -148,8 +148,7 @@ def draw(axes, followed):
 def main(argv=None):
     """Train, print, save, draw the first seed."""
     epsilon = {"nargs": "+", "type": float, "default": [], "help": "rows at these thresholds"}
-    options = {"--epsilon": epsilon}
-    args = store.arguments("planted", __doc__, argv, seeds=range(5), options=options)
+    args = store.arguments("planted", __doc__, argv, seeds=range(5), options={"--epsilon": epsilon})
     args.data = [n for n in args.data if n in SETS] or (["b1"] if args.quick else list(SETS))
     rows = {**ROWS, **study.epsilons("evolving", args.epsilon)}
     box = store.Store(args)

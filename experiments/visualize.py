@@ -50,10 +50,8 @@ def draw(axes, records):
     """
     for row, (data, pair) in zip(axes, records.items()):
         for k, (when, record) in enumerate(pair.items()):
-            titles = {
-                f"{when} training, by class": record["y"],
-                f"by cluster, ACC {record['ACC']:.2f}": record["labels"],
-            }
+            by_cluster = f"by cluster, ACC {record['ACC']:.2f}"
+            titles = {f"{when} training, by class": record["y"], by_cluster: record["labels"]}
             for axis, (title, groups) in zip(row[2 * k :], titles.items()):
                 for c in sorted(set(groups)):
                     colour, marker = tables.look(c)

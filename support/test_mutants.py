@@ -18,7 +18,7 @@ COPIED = ("emtc.py", "kmeans.py", "metrics.py", "uea_loader.py", "train.py", "te
 HIDE = "import sys\nsys.modules.update(dict.fromkeys(('sklearn', 'scipy', 'aeon')))\n"
 # What the tests of each file are called, so that a change need not wait for all of them.
 TESTS = {
-    "emtc.py": ["test_emtc.py", "support/test_estimator.py"],
+    "emtc.py": ["test_emtc.py", "support/test_ours.py", "support/test_estimator.py"],
     "kmeans.py": ["support/test_core.py", "support/test_kmeans_metrics.py", "-k", "kmeans"],
     "metrics.py": ["support/test_core.py", "support/test_kmeans_metrics.py", "-k",
                    "metric or accuracy or match or f1 or nmi or ari"],
