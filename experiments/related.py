@@ -11,7 +11,7 @@ simmtm    masked share and number of copies; convolutions or a Transformer; rec:
 tune      classification, encoder and linear layer fine-tuned on 10 % or all of the training labels:
           from scratch, pre-trained here, or pre-trained on another data set
 forecast  the last fifth of each series from the rest; errors in z-scored units
-mug       the seed's three experiments: concatenation, maximum pooling, InfoNCE
+mug       the summary's three experiments: concatenation, maximum pooling, InfoNCE
 robust    MUG where values are missing in runs of 5 (set to the mean), or noise of so many standard
           deviations is added, in both splits
 """

@@ -77,7 +77,7 @@ class Study(NamedTuple):
 STUDIES = {
     "ladder": Study("From the paper as printed to the default, one step at a time.", LADDER),
     "masking": Study(
-        "The evolving mask at epsilon = .4 against others, at the same share kept (Fig. 3).",
+        "Evolving at epsilon = .4 against frozen, and static masks of the same share (Fig. 3).",
         {"evolving": HALF, "frozen": FROZEN | HALF, **STATIC, "default": {}, "none": NO_MASK},
     ),
     "shares": Study(

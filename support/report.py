@@ -19,7 +19,7 @@ METRICS = ("ACC", "F1", "NMI", "ARI")
 LAST = 5  # epochs over which label_change is averaged
 MIN_AGREEMENT = 0.6  # below: the seeds found different clusters
 MAX_CHANGE = 0.05  # above: the clusters were still moving when training ended
-ORACLE = "uses the labels: the paper's own protocol"
+ORACLE = "uses the labels, as the paper's published code does"
 READ = """\
 How to read it: agreement is the mean ARI between the labelings of the seeds. Agreeing seeds and
 clusters that lie apart make a g a candidate, no more: the embeddings were trained to form g

@@ -407,3 +407,4 @@ def test_bad_input_is_one_line(tmp_path, monkeypatch, capsys, options, told):
 def test_a_related_method_gives_the_same_report(tmp_path, method):
     found, rows = run_train(tmp_path, "--method", method, "--epochs", "1", "--seeds", "0", "1")
     assert found["method"] == method and found["baselines"]["untrained"] and len(rows) == 41
+    assert [seed["epochs"] for seed in found["per_seed"]] == [1, 1]

@@ -188,6 +188,8 @@ def test_what_progress_and_the_checkpoints_are_told(noise, monkeypatch):
     save = lambda run, seed, s: saved.append((seed, len(s["history"]), len(s["model"]["trials"])))
     monkeypatch.setattr(run_folder.Run, "save_checkpoint", save)
     run("--starts", "2", "--trial", "1", "--epochs", "1")
+    with np.load("runs/noise/seed_1.npz") as file:
+        assert file["trace_epochs"].tolist() == [1, -1]
     assert saved == [(s, *n) for s in (0, 1) for n in ((0, 0), (0, 1), (1, 2))]
     run("--starts", "2", "--as-printed")
     starts = [(seed, used["n_starts"], *more) for seed, used, *more in told]
@@ -195,11 +197,19 @@ def test_what_progress_and_the_checkpoints_are_told(noise, monkeypatch):
     assert starts == [(s, n, 1 - s, shape, True) for n in (2, 1) for s in (0, 1)]
 
 
-def test_the_split_is_the_files_and_an_untrained_run_has_an_oracle_too(noise):
+def test_where_data_and_runs_lie_and_an_oracle_of_no_epoch(noise):
     Path("noise_TRAIN.npz").write_bytes(Path("noise.npz").read_bytes())
     for data, split in (("noise.npz", "own"), ("noise_TRAIN.npz", "train")):
         run("--epochs", "0", "--oracle", "--out", split, data=data)
         assert json.loads(Path(split, "config.json").read_text())["split"] == split
+    Path("my/Odd").mkdir(parents=True)
+    for split in ("TRAIN", "TEST"):  # found by its name in --data-dir
+        text = "@problemName o\n@classLabel true b a\n@data\n1,2:a\n2,7:b\n5,3:a\n"
+        Path(f"my/Odd/Odd_{split}.ts").write_text(text)
+    run("--epochs", "0", "--data-dir", "my", data="Odd")
+    Path("a b.npz").write_bytes(Path("noise.npz").read_bytes())
+    run("--epochs", "0", data="a b.npz")
+    assert Path("runs/Odd/labels.csv").exists() and Path("runs/a_b/labels.csv").exists()
     found = json.loads(Path("own/results.json").read_text())
     assert [r["epoch"] for r in found["oracle"]["per_seed"]] == [0, 0]
     assert found["oracle"]["ACC"] == found["final"]["ACC"]
