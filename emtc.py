@@ -391,8 +391,8 @@ class EMTC:
     of Adam (the fusion has 3 lr); a batch holds at most a quarter of the samples, rounded up.
     epochs: the most; 0 = untrained. seed: governs weights, batches, masks and k-means; no other
     random numbers are touched.
-    epsilon: threshold of Eq. 3 in [0, 1]; 0 keeps all, 1 one entry of each sample. The default hides
-    next to nothing at the end; on the sets of the studies .3 hides a tenth, .4 half.
+    epsilon: threshold of Eq. 3 in [0, 1]; 0 keeps all, 1 one entry of each sample. The default
+    hides next to nothing at the end; on the sets of the studies .3 hides a tenth, .4 half.
     mask: "evolving"; "frozen", the importance network as drawn; "none"; or one that is given and
     stays, a bool array (N, T, D), True = keep. keep: share that is kept by the random mask with
     which the first two begin.

@@ -3,7 +3,7 @@
 A window of 15 % of the series, at a random place, holds the wave of its class in two variates; all
 else tells nothing of the class. The truth is a bool (N, T, D), True = in the window.
 
-b1     beside the waves, loud bursts of noise, half to once as long, in all variates and classes alike
+b1     beside the waves, loud bursts of noise, half to once as long, in all variates and classes
 s1     instead of the bursts, smooth waves that belong to no class
 d5     six of eight variates hold noise only
 noise  the waves alone, in noise of two thirds of their strength: the first clusters are poor

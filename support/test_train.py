@@ -188,10 +188,10 @@ def test_what_progress_and_the_checkpoints_are_told(noise, monkeypatch):
     save = lambda run, seed, s: saved.append((seed, len(s["history"]), len(s["model"]["trials"])))
     monkeypatch.setattr(run_folder.Run, "save_checkpoint", save)
     run("--starts", "2", "--trial", "1", "--epochs", "1")
-    with np.load("runs/noise/seed_1.npz") as file:
-        assert file["trace_epochs"].tolist() == [1, -1]
     assert saved == [(s, *n) for s in (0, 1) for n in ((0, 0), (0, 1), (1, 2))]
     run("--starts", "2", "--as-printed")
+    with np.load("runs/noise/seed_1.npz") as file:
+        assert file["trace_epochs"].tolist() == [1, 2, -1]
     starts = [(seed, used["n_starts"], *more) for seed, used, *more in told]
     shape = (30, 10, 2)
     assert starts == [(s, n, 1 - s, shape, True) for n in (2, 1) for s in (0, 1)]
