@@ -19,7 +19,7 @@ def seed(labels, change, g=2):
     return {"labels": np.array(labels), "history": history, "record": record}
 
 
-def test_diagnosis_by_hand():
+def test_diagnosis_by_hand(monkeypatch):
     same = {0: seed([0, 0, 1, 1], [1] + [0] * 5), 1: seed([1, 1, 0, 0], [0] * 5)}
     assert report.diagnosis(same)[:2] == (1.0, 0.0)
     assert "looks reliable" in report.diagnosis(same)[2]
@@ -31,6 +31,9 @@ def test_diagnosis_by_hand():
     assert "stayed empty" in report.diagnosis({0: seed([1, 1], [0])})[2]
     assert report.diagnosis({0: seed([0, 1], [])})[:2] == (None, None)
     assert "one seed only" in report.diagnosis({0: seed([0, 1], [])})[2]
+    even = {s: seed(c, [0.05]) for s, c in enumerate(([0, 0, 1, 1], [1, 1, 0, 0]))}
+    monkeypatch.setattr(report, "MIN_AGREEMENT", 1.0)
+    assert "looks reliable" in report.diagnosis(even)[2]  # at both limits
 
 
 def test_the_papers_numbers_are_the_tables():
@@ -53,7 +56,32 @@ def test_stats_are_the_populations():
     assert report.stats([{}, {}]) is report.stats(None) is None
 
 
+def test_what_is_printed():
+    score = lambda v: {m: {"mean": v, "std": v / 100} for m in report.METRICS}
+    results = {"baselines": {"raw_kmeans": score(0.25), "untrained": score(0.5)}, "oracle": None}
+    results |= {
+        "final": score(0.75),
+        "per_seed": [{"seed": 3, **dict.fromkeys(report.METRICS, 1.0)}],
+    }
+    results |= {"paper": {m: score(0.4)[m] for m in ("ACC", "F1")}, "verdict": "word " * 20}
+    assert report.report(results).splitlines() == [
+        "last epoch                          ACC           F1          NMI          ARI",
+        "  seed 3                          1.000        1.000        1.000        1.000",
+        "  mean ± std                .750 ± .007  .750 ± .007  .750 ± .007  .750 ± .007",
+        "without training",
+        "  k-means on raw values     .250 ± .003  .250 ± .003  .250 ± .003  .250 ± .003",
+        "  k-means, untrained net    .500 ± .005  .500 ± .005  .500 ± .005  .500 ± .005",
+        "best epoch, uses the labels, as the paper's published code does",
+        "  the paper's EMTC          .400 ± .004  .400 ± .004            -            -",
+        "word " * 15 + "word",
+        "  word word word word",
+    ]
+
+
 def test_silhouette_by_hand():
+    three = [[0.0], [1], [5], [20], [22]]  # the first has 1 and 5, (1 + 5) / 2 from its own
+    want = [(21 - 3) / 21, (20 - 2.5) / 20, (16 - 4.5) / 16, (18 - 2) / 18, (20 - 2) / 20]
+    assert report.silhouette(np.array(three), [0, 0, 0, 1, 1]) == pytest.approx(np.mean(want))
     E = np.array([[0.0], [1], [10], [12], [30]])
     a, b = [1, 1, 2, 2], [min(11, 30), min(10, 29), min(9.5, 20), min(11.5, 18)]
     want = (sum((y - x) / max(x, y) for x, y in zip(a, b, strict=True)) + 0) / 5  # one is alone
