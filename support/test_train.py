@@ -1,9 +1,11 @@
 """The command line beyond its essentials, which are in test_emtc.py."""
 
 import json
+import os
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -158,12 +160,48 @@ def test_progress_says_how_long(capsys, monkeypatch):
 
 def test_a_long_wait_is_announced(capsys, monkeypatch):
     monkeypatch.setattr(progress, "PATIENCE", 0)
-    for quiet, lines in ((False, 1), (True, 0)):
-        shown = progress.Progress(7, {"epochs": 20}, 0, (9, 2000, 1), quiet)
+    text = "seed 7: no epoch after 0 s; 9 series of {} steps, 1 variates{}\n"
+    for quiet, T, more in ((False, 1001, "; fewer --max-keys take less time"), (False, 1000, ""),
+                           (True, 2000, None)):  # fmt: skip
+        shown = progress.Progress(7, {"epochs": 20}, 0, (9, T, 1), quiet)
         shown.timer.join()
-        told = capsys.readouterr().out.splitlines()
-        assert len(told) == lines
-        assert all("9 series of 2000 steps" in t and "--max-keys" in t for t in told)
+        assert shown.timer.daemon and shown.starts == 0
+        assert capsys.readouterr().out == ("" if quiet else text.format(T, more))
+
+
+@pytest.mark.parametrize("columns, cells", [(40, 39), (200, 79)])
+def test_a_terminal_has_one_line_that_is_renewed(capsys, monkeypatch, columns, cells):
+    clock = iter([100.0, 125.0, 135.0, 145.0])
+    monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
+    size = os.terminal_size((columns, 9))
+    monkeypatch.setattr(progress.shutil, "get_terminal_size", lambda: size)
+    shown = progress.Progress(3, {"epochs": 5}, 0, (9, 8, 1), quiet=False)
+    shown.start()
+    record = {"epoch": 1, "total": 1.0, "loss": 7.0, "contra": 1.0, "intra": 2.0, "kept": 0.9}
+    record |= {"hidden": 0.1, "contrast": 0.2, "seconds": 1.0, "label_change": 0.5}
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    with shown:
+        shown.show(record)
+    line = "seed 3 1/5 ≤2min contra 1.00 intra 2.00 kept 0.90 changed 0.500"  # 100 s
+    assert capsys.readouterr().out == "\r" + line[:cells].ljust(cells) + "\n"
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: False)
+    shown.show({**record, "epoch": 2})  # ten seconds later, and ten more
+    shown.show({**record, "epoch": 3})
+    assert [t[:16] for t in capsys.readouterr().out.splitlines()] == [
+        "seed 3 2/5 ≤53s ",
+        "seed 3 3/5 ≤30s ",
+    ]
+
+
+def test_streams_that_a_caller_closed(monkeypatch):
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, None)
+    monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)
+    with warnings.catch_warnings():
+        progress.open_streams()
+        assert warnings.formatwarning("x", UserWarning, "f", 1) == "note: x\n"
+    with sys.stdout as out, sys.stderr as err:
+        assert out.name == err.name == os.devnull and out.writable()
 
 
 def test_predict_refuses_what_it_would_ignore_even_where_it_is_the_default(capsys):
