@@ -143,15 +143,8 @@ def test_pages_of_all_kinds_in_a_browser(tmp_path, kind):
     assert seen["wide"] <= 0 and seen["paths"] > 0 and "1 seed," in seen["text"]
 
 
-def test_the_page_alone(tmp_path, capsys):
+def test_the_page_again(tmp_path):
     folder = one_run(tmp_path)
     first = (folder / "report.html").read_bytes()
     (folder / "report.html").unlink()
-    page.main([str(folder)])
-    assert (folder / "report.html").read_bytes() == first
-    (folder / "seed_0.npz").write_bytes(b"x")
-    for given in (tmp_path, folder):
-        capsys.readouterr()
-        with pytest.raises(SystemExit, match="2"):
-            page.main([str(given)])
-        assert len(capsys.readouterr().err.splitlines()) == 1
+    assert page.make(folder).read_bytes() == first
