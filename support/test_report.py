@@ -106,14 +106,18 @@ def test_the_suggested_g():
 
 
 def test_csv_is_safe_and_written_whole(tmp_path):
-    cells = ["=1+1", "+x", "-5", "-1e-3", " @a", "-x", "a\x07b\n", 'q",q', "ü", 7]
-    want = ["'=1+1", "'+x", "-5", "-1e-3", "' @a", "'-x", "a\\x07b\\n", '"q"",q"', "ü", "7"]
+    cells = ["=1+1", "+x", "-5", "-1E-3", " @a", "-x", "a\x07b\n", 'q",q', "ü", 7]
+    want = ["'=1+1", "'+x", "-5", "-1E-3", "' @a", "'-x", "a\\x07b\\n", '"q"",q"', "ü", "7"]
     assert csv_text({"=h": cells}) == "\n".join(["'=h", *want, ""])
     data = SimpleNamespace(
         X=np.zeros((2, 1, 1)), y=np.array([1, 0]), classes=["=b", "c"], ids=["x", "=y"]
     )
     assert report.labels_csv(data, {"s": [4, 5]}) == "sample,id,class,s\n0,x,c,4\n1,'=y,'=b,5\n"
     assert report.labels_csv(data, {"s": [4, 5]}, classes=False) == "sample,id,s\n0,x,4\n1,'=y,5\n"
+    with pytest.raises(ValueError):
+        csv_text({"a": [1, 2], "b": [1]})
+    write_json(tmp_path / "f", {"x": [1]})
+    assert (tmp_path / "f").read_text() == '{\n "x": [\n  1\n ]\n}\n'
     write(tmp_path / "f", "old")
     with pytest.raises(ValueError):
         write_json(tmp_path / "f", {"x": float("nan")})
