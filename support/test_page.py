@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import train
+from metrics import ari
 from support import page
 
 BROWSER = next(
@@ -143,8 +144,25 @@ def test_pages_of_all_kinds_in_a_browser(tmp_path, kind):
     assert seen["wide"] <= 0 and seen["paths"] > 0 and "1 seed," in seen["text"]
 
 
-def test_the_page_again(tmp_path):
-    folder = one_run(tmp_path)
-    first = (folder / "report.html").read_bytes()
-    (folder / "report.html").unlink()
-    assert page.make(folder).read_bytes() == first
+def test_what_the_page_is_told(tmp_path):
+    folder = one_run(tmp_path, labels=["<b>", "c"])
+    text = (folder / "report.html").read_text(encoding="utf-8")
+    told = json.loads(re.search("const D = (.*);\n", text)[1])
+    assert '"0 \\u003cb>"' in text and "<b>" not in text  # a label is no HTML
+    found = [dict(np.load(folder / f"seed_{s}.npz")) for s in (0, 1)]
+    labels, E = (found[told["seed"]][name] for name in ("labels", "embedding"))
+    apart = page.plain(ari(*(f["labels"] for f in found)))
+    assert told["agree"] == [[1, apart], [apart, 1]] and told["seeds"] == [0, 1]
+    X, names = (
+        np.load(tmp_path / "Own.npz")["X"],
+        [f"{n} {'c' if n % 2 else '<b>'}" for n in range(12)],
+    )
+    for one in told["clusters"]:
+        rows = np.flatnonzero(labels == one["cluster"])
+        near = rows[
+            np.argsort(np.linalg.norm(E[rows] - E[rows].mean(0), axis=1), kind="stable")[:3]
+        ]
+        assert [m["name"] for m in one["members"]] == [names[n] for n in near]
+        assert one["members"][0]["values"] == page.plain(X[near[0]].T) and one["size"] == len(rows)
+        assert one["mean"] == page.plain(X[rows].mean(0, np.float64).T)
+    assert page.make(folder).read_text(encoding="utf-8") == text
