@@ -1,5 +1,6 @@
 """The command line beyond its essentials, which are in test_emtc.py."""
 
+import io
 import json
 import os
 import subprocess
@@ -191,6 +192,25 @@ def test_a_terminal_has_one_line_that_is_renewed(capsys, monkeypatch, columns, c
         "seed 3 2/5 ≤53s ",
         "seed 3 3/5 ≤30s ",
     ]
+
+
+def test_a_reader_who_has_gone_away_ends_nothing(monkeypatch):
+    class Stream(io.StringIO):
+        reconfigure = lambda self, **options: calls.append(options)
+        flush = lambda self: calls.append("flush")
+
+    calls, gone = [], Stream()
+    monkeypatch.setattr(sys, "stdout", gone)
+    monkeypatch.setattr(warnings, "formatwarning", None)
+    monkeypatch.setattr(os, "dup2", lambda *pair: calls.append(pair))
+    with warnings.catch_warnings():
+        progress.open_streams()
+    progress.say("heard", end="!")
+    assert gone.getvalue() == "heard!" and calls == [{"errors": "replace"}, "flush"]
+    gone.write = lambda _: (_ for _ in ()).throw(BrokenPipeError())
+    progress.say("not heard")
+    with sys.stdout as nowhere:
+        assert nowhere.name == os.devnull and calls[2:] == [(nowhere.fileno(), 1)]
 
 
 def test_streams_that_a_caller_closed(monkeypatch):
