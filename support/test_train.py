@@ -202,13 +202,14 @@ def test_a_reader_who_has_gone_away_ends_nothing(monkeypatch):
     calls, gone = [], Stream()
     monkeypatch.setattr(sys, "stdout", gone)
     monkeypatch.setattr(warnings, "formatwarning", None)
-    monkeypatch.setattr(os, "dup2", lambda *pair: calls.append(pair))
     with warnings.catch_warnings():
         progress.open_streams()
     progress.say("heard", end="!")
     assert gone.getvalue() == "heard!" and calls == [{"errors": "replace"}, "flush"]
     gone.write = lambda _: (_ for _ in ()).throw(BrokenPipeError())
-    progress.say("not heard")
+    with monkeypatch.context() as patch:  # pytest needs the real one
+        patch.setattr(os, "dup2", lambda *pair: calls.append(pair))
+        progress.say("not heard")
     with sys.stdout as nowhere:
         assert nowhere.name == os.devnull and calls[2:] == [(nowhere.fileno(), 1)]
 
