@@ -77,7 +77,8 @@ def few_series(missing):
 
 @pytest.mark.parametrize("options", [{}, {"mask": "none", "hide": 0.0}, {"as_printed": True}])
 def test_no_batch_waits_for_the_card(monkeypatch, options):
-    model = Watched(2, epochs=2, batch_size=4, n_starts=1, n_init=2, device="cpu", **options)
+    small = {"epochs": 2, "batch_size": 4, "n_starts": 1, "n_init": 2, "width": 8}
+    model = Watched(2, **small, device="cpu", **options)
     model.watch(monkeypatch).fit(few_series(missing=False))
     assert len(model.history_) == 2 and not model.calls
     model.in_batches = False

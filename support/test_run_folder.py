@@ -297,7 +297,9 @@ def test_a_whole_container_with_wrong_content(tmp_path, whole, how, capsys):
     ]
 
 
-@pytest.mark.parametrize("how", ["one bit off", "something else"])
+@pytest.mark.parametrize(
+    "how", ["one bit off", pytest.param("something else", marks=pytest.mark.slow)]
+)
 def test_damaged_files_are_noticed_and_made_again(tmp_path, whole, monkeypatch, capsys, how):
     folder = tmp_path / "run"
     interrupt_at(monkeypatch, 5)
@@ -425,7 +427,10 @@ def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(
     "victim, seeds",
     [("config.json", []), ("model_seed0.pt", []), ("seed_0.npz", []), ("checkpoint_seed1.pt", [0])]
-    + [("results.json", [0]), ("report.html", [0, 1])],
+    + [
+        pytest.param(name, done, marks=pytest.mark.slow)
+        for name, done in (("results.json", [0]), ("report.html", [0, 1]))
+    ],  # fmt: skip
 )
 def test_a_full_disk_loses_nothing(tmp_path, whole, monkeypatch, capsys, victim, seeds):
     folder, replace, full = tmp_path / "run", os.replace, []
