@@ -1,8 +1,11 @@
 """The page of a run: report.html, one file without network, beside what it was made from.
 
+    python -m support.page runs/BasicMotions
+
 The numbers are computed here; page.html, with a little script of its own, draws them.
 """
 
+import argparse
 import csv
 import json
 from pathlib import Path
@@ -13,6 +16,7 @@ import torch
 from metrics import ari
 from support.archive import arrays_of
 from support.files import write
+from support.progress import one_line
 
 SERIES, VARIATES, STEPS, FRAMES = 48, 8, 300, 40  # what is kept of a run's masks, at most
 CLUSTERS, MEMBERS, POINTS, ROWS = 12, 3, 2000, 40  # what is drawn, at most
@@ -135,3 +139,17 @@ def make(folder):
     told = json.dumps(told, allow_nan=False).replace("<", "\\u003c")
     write(folder / "report.html", page.replace("/*DATA*/null", told))
     return folder / "report.html"
+
+
+def main(argv=None):
+    p = argparse.ArgumentParser(prog="python -m support.page", description=__doc__.split("\n")[0])
+    p.add_argument("folder", type=Path, help="a run's folder, runs/<data>")
+    folder = p.parse_args(argv).folder
+    try:
+        print(make(folder))
+    except (OSError, ValueError, KeyError) as error:
+        p.exit(2, f"support.page: error: {folder} holds no finished run: {one_line(error)}\n")
+
+
+if __name__ == "__main__":
+    main()

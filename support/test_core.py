@@ -269,26 +269,26 @@ def test_train_as_a_user_runs_it(tmp_path):
     command += ["--starts", "1"]
     alone = {**os.environ, "OMP_NUM_THREADS": "1"}  # two threads crawl on a busy machine
     done = subprocess.run(
-        [*command, "--seeds", "1"], cwd=tmp_path, env=alone, capture_output=True, text=True
+        [*command, "--seeds", "0", "1"], cwd=tmp_path, env=alone, capture_output=True, text=True
     )
     assert done.returncode == 0 and done.stderr == ""
     assert all(len(line) <= 80 for line in done.stdout.splitlines())
     folder = tmp_path / "runs" / "BasicMotions"
     found = json.loads((folder / "results.json").read_text())
     assert (found["data"], found["split"], found["shape"]) == ("BasicMotions", "test", [40, 100, 6])
-    assert found["seeds"] == [r["seed"] for r in found["per_seed"]] == [1]
+    assert found["seeds"] == [r["seed"] for r in found["per_seed"]] == [0, 1]
     assert found["paper"] == {
         "ACC": {"mean": 0.9083, "std": 0.0656},
         "F1": {"mean": 0.9057, "std": 0.0675},
     }
     assert (
-        len((folder / "log.jsonl").read_text().splitlines()) == 1 and len(found["data_hash"]) == 64
+        len((folder / "log.jsonl").read_text().splitlines()) == 2 and len(found["data_hash"]) == 64
     )
     with np.load(folder / "seed_1.npz") as file:
         assert file["importance"].shape == file["mask"].shape == (40, 100, 6)
     data = load("BasicMotions")
     rows = [line.split(",") for line in (folder / "labels.csv").read_text().splitlines()]
-    assert rows[0] == ["sample", "class", "seed_1"] and (folder / "report.html").exists()
+    assert rows[0] == ["sample", "class", "seed_0", "seed_1"] and (folder / "report.html").exists()
     assert [r[1] for r in rows[1:]] == [data.classes[c] for c in data.y]
 
 

@@ -148,14 +148,14 @@ def test_results_are_copies():
 
 
 def test_two_fits_at_once_do_not_meet():
-    alone = [weights(EMTC(2, **{**SMALL, "seed": s}).fit(made())) for s in range(3)]
+    alone = [weights(EMTC(2, **{**SMALL, "seed": s}).fit(made())) for s in range(4)]
     found = {}
     fit = lambda s: found.update({s: weights(EMTC(2, **{**SMALL, "seed": s}).fit(made()))})
     state = torch.get_rng_state()
-    threads = [threading.Thread(target=fit, args=(s,)) for s in range(3)]
+    threads = [threading.Thread(target=fit, args=(s,)) for s in range(4)]
     [t.start() for t in threads]
     [t.join() for t in threads]
-    assert all(torch.equal(found[s], alone[s]) for s in range(3))
+    assert all(torch.equal(found[s], alone[s]) for s in range(4))
     assert torch.equal(state, torch.get_rng_state())
 
 
@@ -272,7 +272,7 @@ def test_the_checks_of_aeon_pass_on_a_wrapper(monkeypatch):
 def test_fewer_different_series_than_clusters(monkeypatch):
     monkeypatch.setattr(emtc, "UNCLEAR", 0.0)
     X = np.repeat(np.random.default_rng(0).normal(size=(3, 12, 2)), [6, 5, 4], 0)
-    for seed in range(2):
+    for seed in range(4):
         model = EMTC(4, **{**SMALL, "n_starts": 2}, trial=1, seed=seed).fit(X)
         assert np.isfinite(model.cluster_centers_).all() and model._held == 0
     assert (model.predict(X) == model.labels_).all()

@@ -18,7 +18,7 @@ def test_the_network_that_ends_its_trial_with_the_lowest_eq10_is_trained(monkeyp
         return end
 
     monkeypatch.setattr(EMTC, "_train", spy)
-    for trial, epochs in ((1, 3), (1, 0), (2, 1)):
+    for trial, epochs in ((2, 4), (2, 0), (3, 2)):
         runs.clear()
         model = fitted(n_starts=3, trial=trial, epochs=epochs)
         *trials, last = runs
@@ -45,8 +45,9 @@ def test_unclear_clusters_are_found_under_the_mask_that_a_trial_learned(monkeypa
         return found
 
     monkeypatch.setattr(EMTC, "_clusters", spy)
-    monkeypatch.setattr(emtc, "HELD", 2)
-    options = {"n_starts": 2, "trial": 1, "epochs": 2, "hide": 0.2, "epsilon": 0.15}
+    monkeypatch.setattr(emtc, "HELD", 3)
+    options = {"n_starts": 2, "trial": 2, "epochs": 3, "hide": 0.2, "epsilon": 0.15}
+    options |= {"batch_size": 15}
     for unclear, mask in ((0.0, "evolving"), (9.0, "evolving"), (0.0, "none")):
         monkeypatch.setattr(emtc, "UNCLEAR", unclear)
         calls.clear()
@@ -65,8 +66,8 @@ def test_unclear_clusters_are_found_under_the_mask_that_a_trial_learned(monkeypa
         assert all_of.all() and torch.equal(kept[2], masked[2])
         for c in range(2):  # centres of these clusters among the whole series
             assert torch.allclose(kept[3][c], kept[1][masked[2] == c].mean(0), atol=1e-5)
-        assert torch.equal(model._C, masked[2])  # two epochs later they are still the same
-        longer = fitted(toy(30), **{**options, "epochs": emtc.HELD + 1, "patience": 50})
+        assert torch.equal(model._C, masked[2])  # three epochs later they are still the same
+        longer = fitted(toy(30), **{**options, "epochs": emtc.HELD + 2, "patience": 50})
         assert longer.history_[emtc.HELD - 1]["label_change"] == 0
         assert [c for c in calls if c[3] == emtc.HELD]  # from here on they are found anew
 

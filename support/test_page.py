@@ -153,16 +153,26 @@ def test_what_the_page_is_told(tmp_path):
     labels, E = (found[told["seed"]][name] for name in ("labels", "embedding"))
     apart = page.plain(ari(*(f["labels"] for f in found)))
     assert told["agree"] == [[1, apart], [apart, 1]] and told["seeds"] == [0, 1]
-    X, names = (
-        np.load(tmp_path / "Own.npz")["X"],
-        [f"{n} {'c' if n % 2 else '<b>'}" for n in range(12)],
-    )
+    X = np.load(tmp_path / "Own.npz")["X"]
+    names = [f"{n} {'c' if n % 2 else '<b>'}" for n in range(12)]
     for one in told["clusters"]:
         rows = np.flatnonzero(labels == one["cluster"])
-        near = rows[
-            np.argsort(np.linalg.norm(E[rows] - E[rows].mean(0), axis=1), kind="stable")[:3]
-        ]
+        away = np.linalg.norm(E[rows] - E[rows].mean(0), axis=1)
+        near = rows[np.argsort(away, kind="stable")[:3]]
         assert [m["name"] for m in one["members"]] == [names[n] for n in near]
         assert one["members"][0]["values"] == page.plain(X[near[0]].T) and one["size"] == len(rows)
         assert one["mean"] == page.plain(X[rows].mean(0, np.float64).T)
-    assert page.make(folder).read_text(encoding="utf-8") == text
+
+
+def test_the_page_alone(tmp_path, capsys):
+    folder = one_run(tmp_path)
+    first = (folder / "report.html").read_bytes()
+    (folder / "report.html").unlink()
+    page.main([str(folder)])
+    assert (folder / "report.html").read_bytes() == first
+    (folder / "seed_0.npz").write_bytes(b"x")
+    for given in (tmp_path, folder):
+        capsys.readouterr()
+        with pytest.raises(SystemExit, match="2"):
+            page.main([str(given)])
+        assert len(capsys.readouterr().err.splitlines()) == 1
