@@ -3,14 +3,17 @@
 Read it beside the paper, from top to bottom: IVM (Eqs. 1-3), MEV (4), CRL (5-7), CMC (8-12), the
 total loss (13), the networks that hold the weights, and Algorithm 1 as one loop, `EMTC._train`. The
 home of an equation is the function whose docstring ends with it: `grep -n "Eq. ([0-9]" emtc.py`.
+NOTE(paper) stands where the paper is silent, or where this code is not what the paper says.
 
-N samples, T timestamps, D variates, V views, g clusters; B samples of a batch; h channels, 4 in IVM
-and `width` in MEV; n rows, of timestamps or of samples. F is the views, (V, B, h, T), q pooled
-numbers of each; E, (n, p), what Eq. 8 makes of them, which the paper calls F from there on; C the
-clusters of E. X is (N, T, D) float32, as in the paper; inside, variates come before time, (B, D,
-T), as torch's convolutions want it. A mask M is bool, True = keep (M = 1 in Eq. 3). `observed` is
-bool, False = missing (NaN in X): such an entry is 0 as input, is kept by no mask and counts in no
-reconstruction; a timestamp without any observed entry counts in no loss and pooling.
+N samples, each a series of T timestamps and D variates; an entry is one variate at one timestamp. V
+views, g clusters; B samples of a batch; h channels, 4 in IVM and `width` in MEV; n rows, of
+timestamps or of samples. Z and S are vectors of h numbers an entry (Eqs. 1, 2); from `importance`
+on, S is a number. F is the views, (V, B, h, T), and pooled over time q numbers of each; E, (n, p),
+what Eq. 8 makes of them, which the paper calls F from there on; C the clusters of E. X is (N, T, D)
+float32, as in the paper; inside, variates come before time, (B, D, T), as torch's convolutions want
+it. A mask M is bool, True = keep (M = 1 in Eq. 3). `observed` is bool, False = missing (NaN in X):
+such an entry is 0 as input, is kept by no mask and counts in no reconstruction; a timestamp without
+any observed entry counts in no loss and pooling.
 """
 
 import copy
@@ -35,7 +38,7 @@ from metrics import match
 KERNELS = (5, 9, 3)  # kernel size of view 1, 2, 3, and again
 RANK = 16  # p, where the fusion is learned
 TIMESTAMPS = 2048  # so many timestamps of a batch, drawn at random, enter the reconstruction losses
-OTHERS = 4096  # so many samples at most stand against an anchor in the contrast, or calibrate
+SAMPLES = 4096  # so many samples at most stand against an anchor in the contrast, or calibrate
 SETTLED = 0.01  # share of the labels that may still change in an epoch with settled clusters
 UNCLEAR = 0.25  # clusters are unclear if Eq. 10 exceeds this share of log g, its value by chance
 HELD = 8  # clusters that were found under a mask stay for this many epochs
@@ -48,7 +51,8 @@ def single_variate_embedding(x, W1, b1, W2, b2, observed):
     """Z^(d) = f^(d)(x^(d)): two convolutions over time, each variate with kernels of its own; ReLU.
 
     x, observed (B, D, T); W1 (D h, 1, 3), dilation 1; W2 (D h, h, 3), dilation 2; b1, b2 (D h,)
-    -> Z (B, D, T, h). NOTE(paper): f^(d) is left open.  Eq. (1).
+    -> Z (B, D, T, h). NOTE(paper): "dilated convolution" is all that is said of f^(d). It is given
+    X there; here only variate d, since Z^(d) is to be the embedding of a single one.  Eq. (1).
     """
     (B, D, T), h = x.shape, len(b1) // x.shape[1]
     Z = nnf.conv1d(x, W1, b1, padding=1, groups=D).relu().view(B, D, h, T)
@@ -58,10 +62,11 @@ def single_variate_embedding(x, W1, b1, W2, b2, observed):
 
 
 def attention(Q, K, Z, observed):
-    """S^(d) = softmax(Q K^T / sqrt(h)) Z: what each timestamp gathers from its whole series.
+    """S^(d) = softmax(Q K^T / sqrt(h)) Z: what a timestamp gathers from the others of its variate.
 
     Q (B, D, T, h); K, Z (B, D, n, h) and observed (B, D, n) at the n timestamps attended to
-    -> S (B, D, T, h). Torch's fused kernels do not store the (T, n) weights.  Eq. (2).
+    -> S (B, D, T, h). Torch's fused kernels do not store the (T, n) weights.
+    NOTE(paper): how Q and K are made is left open; see `Importance`.  Eq. (2).
     """
     observed = observed | ~observed.any(2, keepdim=True)  # a softmax over nothing would be NaN
     return nnf.scaled_dot_product_attention(Q, K, Z, observed[:, :, None])
@@ -74,10 +79,11 @@ def importance(S, w, observed):
     map makes it a number. It is standardised over all timestamps and variates of the sample, since
     an entry is redundant only in comparison with the others, and the sigmoid puts it into (0, 1).
     """
-    S = S @ w  # (B, D, T)
-    n = observed.sum((1, 2), keepdim=True)
-    S = (S - (S * observed).sum((1, 2), keepdim=True) / n) * observed
-    return torch.sigmoid(S / (S.square().sum((1, 2), keepdim=True) / n + 1e-12).sqrt())
+    s = S @ w  # (B, D, T)
+    entries = observed.sum((1, 2), keepdim=True)
+    s = (s - (s * observed).sum((1, 2), keepdim=True) / entries) * observed  # of mean 0
+    std = (s.square().sum((1, 2), keepdim=True) / entries + 1e-12).sqrt()
+    return torch.sigmoid(s / std)
 
 
 def threshold(S, observed, epsilon):
@@ -95,6 +101,7 @@ def threshold(S, observed, epsilon):
 def straight_through(M, S):
     """Forward exactly the 0/1 mask M, backward the importance S; both (B, D, T).
 
+    M is the last epoch's mask (in the first, a random one), S the importance of now.
     NOTE(paper): Eq. 3 has no derivative, so as printed nothing would teach the importance
     network; in the authors' published code nothing does. The straight-through estimator (Bengio et
     al. 2013, arXiv 1308.3432) makes the mask a learned one.
@@ -116,9 +123,9 @@ def views(encoders, x):
 def intra_loss(X, X_v, observed):
     """Sum over the views of ||X - X^(v)||^2.
 
-    X, observed (n, D) at n timestamps, X_v (V, n, D) -> ().
-    NOTE(paper): a mean over the observed entries in place of the squared norm, here and in Eqs. 7
-    and 10, so that alpha and beta mean the same on each data set.  Eq. (5).
+    X, observed (n, D) at n timestamps, of the series before the mask; X_v (V, n, D) -> ().
+    NOTE(paper): a mean in place of the sum, here over the observed entries, in Eq. 7 over all
+    numbers, in Eq. 10 over the anchors; so alpha and beta mean the same on each data set.  Eq. (5).
     """
     return ((X - X_v).square() * observed).sum() / observed.sum().clamp_min(1)
 
@@ -145,16 +152,16 @@ def pair_loss(F_j, F_ij):
 def pool_shares(F, timestamps):
     """F (V, B, h, T) -> (V, B, 2 h), over the timestamps at which anything was observed, (B, T).
 
-    NOTE(paper): the pooling before Eq. 8 is left open, and it decides much. Here it is two
-    numbers a channel: the mean of tanh(3 F), a soft share of the time for which a pattern is there,
-    and the maximum, how strongly it is there.
+    NOTE(paper): the pooling before Eq. 8 is left open. Here it is two numbers a channel: the mean
+    of tanh(3 F), softly the share of the time with F > 0 less that with F < 0, and the maximum: for
+    how long the channel's pattern is there, and how strongly.
     """
     peak = F.masked_fill(~timestamps[:, None], -math.inf).amax(3)
     return torch.cat([pool_mean(torch.tanh(3 * F), timestamps), peak], 2)
 
 
 def pool_mean(F, timestamps):
-    """F (V, B, h, T) -> its mean over those timestamps, (V, B, h); the plainest pooling."""
+    """F (V, B, h, T) -> its mean over the same timestamps, (V, B, h); the plainest pooling."""
     return (F * timestamps[:, None]).sum(3) / timestamps.sum(1)[:, None]
 
 
@@ -162,8 +169,9 @@ def fuse(pooled, shift, scale, W):
     """F^(fused): the pooled views (V, B, q) side by side, standardised, times W; rows of length 1.
 
     shift, scale (V q,), W (V q, p) -> (B, p).
-    NOTE(paper): the paper averages the views (fusion="average" does), "which can be extended to
-    weighted combinations". This is a learned one, which starts as a `whitening`.  Eq. (8).
+    NOTE(paper): the paper's fusion is the mean of the views (fusion="average", in `Network.embed`),
+    "which can be extended to weighted combinations". Ours is a combination that is learned, and
+    starts as a `whitening`.  Eq. (8).
     """
     side_by_side = pooled.transpose(0, 1).flatten(1)  # (B, V q)
     return nnf.normalize((side_by_side - shift) / scale @ W, dim=1)
@@ -172,9 +180,9 @@ def fuse(pooled, shift, scale, W):
 def whitening(pooled, rank, power=0.75):
     """Where the fusion starts: pooled views (V, N, q) -> shift, scale (V q,), W (V q, rank).
 
-    Pooled channels repeat each other, and k-means would follow those that most others repeat. So
-    they are standardised, reduced to `rank` principal components, and these are brought nearer to
-    one scale; with power 1 they would have the same.
+    Pooled channels repeat each other, and in k-means a pattern would count as often as there are
+    channels that show it. So they are standardised, reduced to `rank` principal components, and
+    these are brought nearer to one scale; with power 1 they would have the same.
     """
     pooled = pooled.transpose(0, 1).flatten(1)  # (N, V q)
     shift, scale = pooled.mean(0), pooled.std(0, correction=0)
@@ -194,6 +202,7 @@ def cluster(E, g, n_init, generator, before=None):
     found = kmeans(E, g, n_init=n_init, seed=generator)
     if before is None:
         return found.labels, found.centers
+    # table[c, b]: how many samples are in the new cluster c, and were in cluster b before.
     table = torch.bincount(found.labels * g + before, minlength=g * g).view(g, g)
     new = torch.as_tensor(match(table.cpu().numpy())[1], device=E.device)  # c shall be new[c]
     return new[found.labels], found.centers[new.argsort()]
@@ -202,9 +211,11 @@ def cluster(E, g, n_init, generator, before=None):
 def contrast(L_plus, L_minus):
     """-log(L+ / (L+ + L-)), the mean over the anchors; given are log L+ and log L-, (B,) -> ().
 
-    In logarithms no tau overflows. An anchor without a positive pair does not count.  Eq. (10).
+    In logarithms no tau overflows. An anchor that is alone in its cluster has no positive pair and
+    does not count.  Eq. (10).
     """
     paired = L_plus > -math.inf
+    # -log(a / (a + b)) = log(a + b) - log(a)
     loss = torch.logaddexp(L_plus, L_minus) - L_plus
     return torch.where(paired, loss, 0).sum() / paired.sum().clamp_min(1)
 
@@ -218,15 +229,15 @@ def pair_sum(sim, pairs, tau):
 
 
 def cosine(E, anchors):
-    """sim(i, j) = F_i . F_j / (|F_i| |F_j|): E (n, p), anchors (B, p) -> (B, n).  Eq. (12)."""
+    """sim(i, j) = E_i . E_j / (|E_i| |E_j|): anchors (B, p), E (n, p) -> (B, n).  Eq. (12)."""
     return nnf.normalize(anchors, dim=1) @ nnf.normalize(E, dim=1).T
 
 
 def cluster_pairs(C_i, C_j, itself):
     """Positive pairs, of one cluster, and negative ones: C_i (B,), C_j (n,) -> two bool (B, n).
 
-    C_j begins with C_i. `itself`: whether a sample is a positive pair of its own.
-    NOTE(paper): it is, where the two sides are different versions of it; the paper has no versions.
+    The first B of C_j are C_i again, the anchors. An anchor is a pair with itself only if `itself`.
+    NOTE(paper): then the two sides are two versions of each series, which the paper does not have.
     """
     same = C_i[:, None] == C_j
     return same if itself else same.clone().fill_diagonal_(False), ~same
@@ -251,14 +262,17 @@ class Importance(nn.Module):
     def __init__(self, D, h, max_keys, generator):
         super().__init__()
         self.max_keys = max_keys
-        # Near unit size, for with smaller weights the softmax is so even that S hardly varies over
-        # time. Q = K and w >= 0, so that at first what is loud attends to what is loud, and counts
-        # as important: with random signs, half of the networks would begin the other way round.
+        # NOTE(paper): one matrix Q and one K for all variates, as the entries of a sample are
+        # compared with each other. Near unit size, for with smaller weights the softmax is so even
+        # that S hardly varies over time. Q = K and w >= 0, so that at first what is loud attends to
+        # what is loud, and counts as important: with random signs, half of the networks would begin
+        # the other way round.
         shapes = ((D * h, 1, 3), (D * h, h, 3), (h, h))
         W1, W2, QK = (torch.randn(shape, generator=generator) for shape in shapes)
         self.W1, self.b1 = nn.Parameter(W1 * (2 / 3) ** 0.5), nn.Parameter(torch.zeros(D * h))
         self.W2, self.b2 = nn.Parameter(W2 * (2 / 3 / h) ** 0.5), nn.Parameter(torch.zeros(D * h))
-        self.Q, self.K = (nn.Parameter(torch.linalg.qr(QK)[0]) for _ in "QK")
+        start = torch.linalg.qr(QK)[0]
+        self.Q, self.K = nn.Parameter(start), nn.Parameter(start.clone())
         self.w = nn.Parameter(weights((h,), h, generator).detach().abs())
 
     def forward(self, x, observed):
@@ -279,14 +293,15 @@ class Encoder(nn.Module):
 
     def __init__(self, D, T, h, k, generator):
         super().__init__()
-        n = min(h, 1 + int(math.log2(max(1, (T - 1) / (k - 1)))))  # dilations
-        sizes = [(h + e) // n for e in range(n)]  # h channels, shared out evenly
+        # n dilations: the widest kernel spans (k - 1) 2^(n-1) + 1 <= T timestamps.
+        n = min(h, 1 + int(math.log2(max(1, (T - 1) / (k - 1)))))
+        sizes = [(h + e) // n for e in range(n)]  # sum to h, as even as can be
         self.W = nn.ParameterList(torch.randn((c, D, k), generator=generator) for c in sizes)
         self.b = nn.ParameterList(torch.zeros(c) for c in sizes)
         self.mix, self.mix_b = nn.Parameter(torch.zeros(h, h, 1)), nn.Parameter(torch.zeros(h))
 
     def forward(self, x):
-        """x (B, D, T) -> F^(v) (B, h, T); the mixing of channels starts as nothing."""
+        """x (B, D, T) -> F^(v) (B, h, T). What mixes the channels starts at 0: then F is linear."""
         F = torch.cat([self.convolve(x, e) for e in range(len(self.W))], 1)
         return F + nnf.conv1d(F.relu(), self.mix, self.mix_b)
 
@@ -330,7 +345,7 @@ class MLPs(nn.Module):
     def __init__(self, G, sizes, generator):
         super().__init__()
         layers = list(zip(sizes, sizes[1:]))
-        # Of variance 1 / a, so that a layer of a inputs keeps the size of what it is given.
+        # Uniform within sqrt(3 / a), for a inputs: of variance 1 / a.
         self.W = nn.ParameterList(weights((G, a, b), a / 3, generator) for a, b in layers)
         self.b = nn.ParameterList(torch.zeros(G, 1, b) for _, b in layers)
 
@@ -347,17 +362,16 @@ class Network(nn.Module):
         super().__init__()
         h, V, kind = o.width, o.n_views, Encoder if o.encoder == "bank" else Stack
         self.importance = Importance(D, 4, o.max_keys, generator)
-        self.encoders = nn.ModuleList(
-            kind(D, T, h, KERNELS[v % len(KERNELS)], generator) for v in range(V)
-        )
+        sizes = [KERNELS[v % len(KERNELS)] for v in range(V)]
+        self.encoders = nn.ModuleList(kind(D, T, h, k, generator) for k in sizes)
         self.pairs = [(i, j) for i in range(V) for j in range(V) if i != j]
         self.R = MLPs(V, [h] + [32] * 5 + [D], generator)  # six layers, as the paper has it
         self.H = MLPs(len(self.pairs), [h, 32, 32, 32, h], generator)  # four layers
         self.pool, self.learned_fusion = POOLINGS[o.pooling], o.fusion == "learned"
-        q = V * h * (2 if self.pool is pool_shares else 1)
-        self.fusion = nn.Parameter(torch.zeros(q, RANK))
-        self.register_buffer("shift", torch.zeros(q))
-        self.register_buffer("scale", torch.ones(q))
+        pooled = V * h * (2 if self.pool is pool_shares else 1)  # numbers of all views
+        self.fusion = nn.Parameter(torch.zeros(pooled, RANK))
+        self.register_buffer("shift", torch.zeros(pooled))
+        self.register_buffer("scale", torch.ones(pooled))
 
     @torch.no_grad()
     def calibrate(self, x, observed):
@@ -392,7 +406,7 @@ class EMTC:
     epochs: the most; 0 = untrained. seed: governs weights, batches, masks and k-means; no other
     random numbers are touched.
     epsilon: threshold of Eq. 3 in [0, 1]; 0 keeps all, 1 one entry of each sample. The default
-    hides next to nothing at the end; on the sets of the studies .3 hides a tenth, .4 half.
+    masks next to nothing at the end; on the sets of the studies .3 masks a tenth, .4 half.
     mask: "evolving"; "frozen", the importance network as drawn; "none"; or one that is given and
     stays, a bool array (N, T, D), True = keep. keep: share that is kept by the random mask with
     which the first two begin.
@@ -419,19 +433,16 @@ class EMTC:
     (share of the samples); contrast, Eq. 10 over the series as `mask_` leaves them; and, as the
     next epoch would train with them, kept (share of the observed entries that mask_ keeps) and
     hidden (mean chance).
-    Under torch.distributed each process does its part of every batch; see `own_rows`.
+    Under torch.distributed each process does its part of every batch; see `own`.
     """
 
-    # fmt: off
     def __init__(self, n_clusters=8, *, n_views=2, epsilon=0.15, tau=0.1, alpha=0.1, beta=0.1,
                  lr=1e-3, epochs=40, batch_size=64, width=64, mask="evolving", keep=0.8, hide=0.5,
                  drop=(), n_starts=4, trial=15, n_init=50, patience=10, max_keys=256,
                  mask_lr=30.0, encoder="bank", pooling="shares", fusion="learned",
-                 as_printed=False, seed=0, device="auto"):
+                 as_printed=False, seed=0, device="auto"):  # fmt: skip
         given = locals()
-        for name in OPTIONS:
-            setattr(self, name, given[name])
-    # fmt: on
+        vars(self).update({name: given[name] for name in OPTIONS})
 
     @torch.enable_grad()
     def fit(self, X, y=None, *, on_epoch=None, on_trial=None, resume=None):
@@ -450,19 +461,18 @@ class EMTC:
         x, observed = self._prepare(X, fitting=True)  # (N, D, T) both
         self._trials, self._taught = [], None  # Eq. 10 of each trial, importance of the best one
         if resume is not None:
-            same = tuple(resume["shape"]) == self._shape and len(resume["C"]) == len(x)
-            if not same or not torch.equal(resume["mean"], self._mean):
-                raise ValueError(f"the checkpoint is of other data, (D, T) = {resume['shape']}")
-            if resume["n_starts"] != o.n_starts:
-                raise ValueError(f"the checkpoint is of n_starts = {resume['n_starts']}")
+            theirs = (tuple(resume["shape"]), len(resume["C"]), resume["n_starts"])
+            if theirs != (self._shape, len(x), o.n_starts) or not resume["mean"].equal(self._mean):
+                told = f"(D, T), N, n_starts = {theirs}"
+                raise ValueError(f"the checkpoint is of other data or options: {told}")
             self._trials, self._taught = resume["trials"], resume["taught"]
-        while len(self._trials) < o.n_starts > 1:
+        while o.n_starts > 1 and len(self._trials) < o.n_starts:
             number, epochs = len(self._trials), min(o.trial, o.epochs)
             told = on_trial and (lambda m, r, n=number + 1: on_trial(m, {"trial": n, **r}))
-            end = self._train(x, observed, number, epochs, told, resume)
-            if end < min(self._trials, default=math.inf):
+            eq10 = self._train(x, observed, number, epochs, told, resume)
+            if eq10 < min(self._trials, default=math.inf):
                 self._taught = copy.deepcopy(self.net_.importance.state_dict())
-            self._trials, resume = [*self._trials, end], None
+            self._trials, resume = [*self._trials, eq10], None
         number = self._trials.index(min(self._trials)) if self._trials else 0
         self._train(x, observed, number, o.epochs, on_epoch, resume, self._taught)
         return self
@@ -471,8 +481,9 @@ class EMTC:
         """Algorithm 1 from the network of that number, for at most so many epochs -> Eq. 10.
         `taught`: weights of the importance network to begin with.
 
-        NOTE(paper): lines 3 and 6, the mask set and the clusters of all series, are renewed once an
-        epoch, at its end; a batch uses those of the epoch before.
+        As in the paper, the mask set is that of the epoch before, and k-means runs once an epoch.
+        NOTE(paper): line 6 comes last here, so that clusters are those of the epoch before, too.
+        A batch holds at most a quarter of the samples: small data have several steps an epoch.
         """
         o, N, B = self._o, len(x), min(self._o.batch_size, math.ceil(len(x) / 4))
         self._begin(x, observed, number, taught)  # line 1
@@ -481,49 +492,47 @@ class EMTC:
         net = self.net_
         while len(self.history_) < epochs and not self._converged():  # lines 2 and 9
             losses = torch.zeros(4, device=x.device)
-            # Twice the same order, so that what follows the last batch begins with the first one.
+            # The same order twice: no N of its samples in a row, from any batch on, hold one twice.
             order = torch.randperm(N, generator=self._rng).repeat(2).to(x.device)
             for first in range(0, N, B):
                 batch = order[first : min(first + B, N)]
-                # NOTE(paper): Eq. 10 is over all N. Here over at most OTHERS, the batch among
-                # them; those outside it stand with their last embeddings, without gradient.
-                every = order[first : first + max(len(batch), min(N, OTHERS))]
-                rows = own_rows(len(batch))  # with one process all rows of the batch
-                i = batch[rows]
+                # NOTE(paper): Eq. 10 is over all N. Here over at most SAMPLES, the batch first;
+                # those outside it stand with their last embeddings, without gradient.
+                against = order[first : first + max(len(batch), min(N, SAMPLES))]
+                i = own(batch)  # the rows of this process; if it is the only one, all
                 x_i, observed_i = x[i], observed[i]
 
                 # Line 3, IVM: forward the last epoch's mask set, backward the importance of now.
                 S, M = self._S[i], self._M[i].to(x.dtype)  # (B, D, T)
                 if o.mask == "evolving":
                     S = net.importance(x_i, observed_i)
-                    M = straight_through(self._M[i], S)
+                    M = straight_through(M, S)
 
-                # Line 4, MEV: the views (V, B, h, T) of one or two versions of each series; x_i * m
-                # is the paper's X~. With hide = 0 there is one, and zip ends with it.
-                # NOTE(paper): the second, which is reconstructed, teaches the mask nothing. For
-                # reconstruction wants to see what is loud, whether it tells of a cluster or not.
-                shown = self._versions(S.detach(), rows, len(batch))
+                # Line 4, MEV: the views (V, B, h, T) of each version of the series; x_i * m is the
+                # paper's X~. NOTE(paper): of two versions the first teaches the mask, by contrast,
+                # and the second, M.detach(), is reconstructed, since reconstruction asks for all
+                # that is loud, whether it tells of a cluster or not. With hide = 0 there is one
+                # version, with which zip ends, and it does both.
+                shown = self._versions(S.detach(), len(batch))
                 F_versions = [views(net.encoders, x_i * m * show)
                               for m, show in zip((M, M.detach()), shown)]  # fmt: skip
 
                 # Line 5, CRL: reconstruction from the version in which less is hidden.
-                F_n, X_n, observed_n = self._timestamps(
-                    F_versions[-1], x[batch], observed[batch], rows
-                )
+                F_n, X_n, observed_n = self._timestamps(F_versions[-1], x[batch], observed[batch])
                 intra = inter = contra = x.new_zeros(())
                 if "intra" not in o.drop:
                     intra = intra_loss(X_n, net.R(F_n), observed_n)
                 if "inter" not in o.drop and net.pairs:
                     inter = inter_loss(F_n, net.H, net.pairs)
 
-                # Line 7, CMC: anchors of one version, a, against all samples in the other, b; with
-                # hide = 0 against themselves.
-                E = [joined(net.embed(F, observed_i), rows, len(batch)) for F in F_versions]
+                # Line 7, CMC: anchors of one version, a, against all samples in the other, b.
+                E = [joined(net.embed(F, observed_i), len(batch)) for F in F_versions]
                 if "contra" not in o.drop:
-                    positive, negative = cluster_pairs(self._C[batch], self._C[every], len(E) == 2)
-                    for a, b in enumerate(reversed(range(len(E)))):
-                        others = self._others[b, every[len(batch) :]]
-                        sim = cosine(torch.cat([E[b], others]), E[a])  # (B, n)
+                    two = len(E) == 2
+                    positive, negative = cluster_pairs(self._C[batch], self._C[against], itself=two)
+                    for a, b in ((0, 1), (1, 0)) if two else ((0, 0),):
+                        outside = self._others[b, against[len(batch) :]]
+                        sim = cosine(torch.cat([E[b], outside]), E[a])  # (B, n)
                         L_plus, L_minus = (pair_sum(sim, p, o.tau) for p in (positive, negative))
                         contra = contra + contrast(L_plus, L_minus) / len(E)
 
@@ -545,30 +554,30 @@ class EMTC:
     def _begin(self, x, observed, number, taught):
         """Line 1: the network, first clusters, first mask set.
 
-        NOTE(paper): the first clusters are those of the series as observed. But where these are
-        unclear, they are those of the entries that the trial's importance network puts above their
-        sample's average, if these are clearer; and they stay for HELD epochs, in which the network
-        learns to see them in the whole series, and which count as epochs without a changed label.
-        (UNCLEAR is meant for a tau near .1: with a larger one no clusters look clear.)
-        The first mask set is the paper's: random, keeping the share `keep`.
+        The first mask set is the paper's: random, keeping the share `keep`. NOTE(paper): the first
+        clusters are those of the series as observed. If they are unclear, which Eq. 10 tells, and a
+        trial has taught an importance network, the series are clustered again, with only the
+        entries whose importance is above their sample's average. If those clusters are clearer,
+        they stay for HELD epochs without k-means, in which the network learns to see them in the
+        whole series. (UNCLEAR is meant for a tau near .1: with a larger one none look clear.)
         """
         o, self.history_, self._held = self._o, [], 0
         self._draw(number)
-        some = slice(None, None, math.ceil(len(x) / OTHERS))
+        some = slice(None, None, math.ceil(len(x) / SAMPLES))
         calibrate = lambda M: self.net_.calibrate(x[some] * M[some], observed[some])
         calibrate(observed)
-        self._S = torch.full_like(x, 0.5)
-        found = self._clusters(x, observed, observed)
-        self._unclear = found[0] > UNCLEAR * math.log(o.n_clusters)
-        if taught is not None and o.mask in BY_IMPORTANCE and o.epochs:
+        self._S = torch.full_like(x, 0.5) * observed
+        contrast, *_ = found = self._clusters(x, observed, observed)
+        self._unclear = contrast > UNCLEAR * math.log(o.n_clusters)
+        if taught is not None and o.mask != "none" and o.epochs:
             self.net_.importance.load_state_dict(taught)
             if self._unclear:
                 M = threshold(self._importance(x, observed), observed, 0.5)
-                calibrate(M)
-                clearer, _, C, _ = self._clusters(x, observed, M)
+                calibrate(M)  # to the series under this mask, and afterwards back
+                masked_contrast, _, C, _ = self._clusters(x, observed, M)
                 calibrate(observed)
-                if clearer < found[0] and len(C.unique()) == o.n_clusters:
-                    self._held = HELD
+                if masked_contrast < contrast and len(C.unique()) == o.n_clusters:
+                    self._held = HELD  # so the labels are C again, with new embeddings and centres
                     found = self._clusters(x, observed, observed, C)
         self._contrast, self._E, self._C, self._centers = found
         self._others = self._E.repeat(2 if o.hide else 1, 1, 1)  # last embeddings of each version
@@ -578,24 +587,24 @@ class EMTC:
             self._M = observed & (self._random(x.shape) < o.keep)
 
     def _draw(self, number):
-        """The network of that number and its optimiser; all random numbers of a run follow it."""
+        """The network of that number and its optimiser; all random numbers of a run follow it.
+
+        NOTE(paper): Adam; its learning rates are left open, as are V, epsilon, tau, alpha and beta.
+        """
         o, seed = self._o, np.random.SeedSequence((self._o.seed, number)).generate_state(1)
         self._rng = torch.Generator().manual_seed(int(seed[0]))
         net = self.net_ = Network(*self._shape, o, self._rng).float().to(self._where)
-        others = [*net.encoders.parameters(), *net.R.parameters(), *net.H.parameters()]
-        groups = [
-            {"params": others, "lr": o.lr},
-            {"params": [net.fusion], "lr": 3 * o.lr},
-            {"params": net.importance.parameters(), "lr": o.mask_lr * o.lr},
-        ]
+        rest = [*net.encoders.parameters(), *net.R.parameters(), *net.H.parameters()]
+        rates = (rest, 1), ([net.fusion], 3), (net.importance.parameters(), o.mask_lr)
+        groups = [{"params": params, "lr": rate * o.lr} for params, rate in rates]
         self._adam = torch.optim.Adam(groups, fused=True)
 
     def _bearable(self, x, observed):
-        """How much can be hidden: from .05 in steps of .05, never above `hide`, as long as STAY of
-        the samples still lie nearest to the centre of their own cluster, without the mask.
+        """How many entries can be hidden at random: .05 and more, in steps of .05 up to `hide`, as
+        long as the share STAY of the samples is still nearest to the centre of its own cluster.
 
-        NOTE(paper): how much may be masked is the paper's open question. It differs between data
-        sets, and the clusters tell it without labels.
+        NOTE(paper): the paper hides only what its mask hides. How much a data set bears differs
+        from one to the next, and its clusters tell it without labels.
         """
         share = min(0.05, self._o.hide)
         while share < self._o.hide:
@@ -605,11 +614,12 @@ class EMTC:
             share = min(share + 0.05, self._o.hide)
         return share
 
-    def _versions(self, S, rows, B):
+    def _versions(self, S, B):
         """Which entries two versions of the series show, each like S (B, D, T); all if hide = 0.
 
-        An entry is hidden in the first with the chance `_hidden` (2 - 2 S), in the second with .4
-        of it; where the first clusters were clear, by the same chance everywhere.
+        An entry is hidden in the first with the chance `_hidden` (2 - 2 S), which is `_hidden` on
+        average, in the second with .4 of it; where the first clusters were clear, each entry by the
+        same chance.
         NOTE(paper): not in the paper, where a series is seen as the mask leaves it. Clusters that
         are confirmed on the very series they come from teach little; recognised in spite of hidden
         entries, they do. Where they are unclear, IVM makes the versions: the less important an
@@ -619,9 +629,9 @@ class EMTC:
             return [torch.ones_like(S)]
         weight = 2 - 2 * S if self._unclear else torch.ones_like(S)
         chances = (share * weight for share in (self._hidden, 0.4 * self._hidden))
-        return [self._random((B, *S.shape[1:]))[rows] >= chance for chance in chances]
+        return [own(self._random((B, *S.shape[1:]))) >= chance for chance in chances]
 
-    def _timestamps(self, F, x, observed, rows):
+    def _timestamps(self, F, x, observed):
         """About TIMESTAMPS observed timestamps of a batch, drawn at random, as many of each series.
 
         F (V, B, h, T), of the process's own rows; x, observed (B, D, T) of all the batch
@@ -631,21 +641,20 @@ class EMTC:
         B, D, T = x.shape
         there = observed.any(1)  # (B, T)
         turn = torch.arange(min(T, math.ceil(TIMESTAMPS / B)), device=x.device)
-        at = (self._random((B, T)) - 2 * there).argsort(1)  # the missing ones come last
-        at = at.gather(1, turn % there.sum(1, keepdim=True))  # (B, n / B)
-        pick = lambda v, at: v.gather(-1, at[:, None].expand(*v.shape[:-1], -1)).transpose(-1, -2)
-        F = torch.stack([joined(pick(F_v, at[rows]), rows, B) for F_v in F])  # (V, B, n / B, h)
+        at = (self._random((B, T)) - 2 * there).argsort(1)  # in random order, the missing ones last
+        at = at.gather(1, turn % there.sum(1, keepdim=True))  # (B, n / B), the first of each series
+        pick = lambda v, at: v.take_along_dim(at[:, None], -1).transpose(-1, -2)
+        F = torch.stack([joined(pick(F_v, own(at)), B) for F_v in F])  # (V, B, n / B, h)
         return F.flatten(1, 2), pick(x, at).flatten(0, 1), pick(observed, at).flatten(0, 1)
 
-    @torch.no_grad()
     def _update(self, x, observed, losses):
         """Lines 3 and 6 for all series: mask set, clusters; the next share to hide, the record."""
         epoch, losses = len(self.history_) + 1, dict(zip(TERMS, losses.tolist(), strict=True))
         if bad := [name for name, value in losses.items() if not math.isfinite(value)]:
             raise FloatingPointError(f"epoch {epoch}: {bad[-1]} is not finite; try a smaller lr")
         o, before = self._o, self._C
-        if o.mask in BY_IMPORTANCE:
-            self._S = self._importance(x, observed)
+        if o.mask != "none":
+            self._S = self._importance(x, observed) * observed
             self._M = threshold(self._S, observed, o.epsilon)
         found = self._clusters(x, observed, self._M, before)
         self._contrast, self._E, self._C, self._centers = found
@@ -657,22 +666,21 @@ class EMTC:
         record |= {"kept": float(self._M.sum() / observed.sum()), "hidden": self._hidden}
         self.history_.append(record)
 
-    @torch.no_grad()
     def _clusters(self, x, observed, M, before=None):
         """The series under the mask M: contrast, embeddings (N, p), labels (N,), centres (g, p).
 
         For the first `_held` epochs the labels `before` stay, their means are the centres. The
-        contrast, Eq. 10, is over at most OTHERS evenly spaced samples, one version of each.
+        contrast, Eq. 10, is over at most SAMPLES evenly spaced samples, one version of each.
         """
         o, E = self._o, self._embed(x, observed, M)
         if not E.isfinite().all():
             raise FloatingPointError("an embedding is not finite; try a smaller lr")
         if len(self.history_) < self._held:
-            of = nnf.one_hot(before, o.n_clusters).T.to(E.dtype)  # (g, N)
-            C, centers = before, of @ E / of.sum(1, keepdim=True)
+            member = nnf.one_hot(before, o.n_clusters).T.to(E.dtype)  # (g, N)
+            C, centers = before, member @ E / member.sum(1, keepdim=True)
         else:
             C, centers = agreed(*cluster(E, o.n_clusters, o.n_init, self._rng, before))
-        some_E, some_C = (v[:: math.ceil(len(E) / OTHERS)] for v in (E, C))
+        some_E, some_C = (v[:: math.ceil(len(E) / SAMPLES)] for v in (E, C))
         sim, pairs = cosine(some_E, some_E), cluster_pairs(some_C, some_C, itself=False)
         return float(contrast(*(pair_sum(sim, p, o.tau) for p in pairs))), E, C, centers
 
@@ -688,8 +696,8 @@ class EMTC:
     @torch.no_grad()
     def _for_all(self, f, N):
         """f of the indices of all series, batch by batch, one row each -> (N, ...)."""
-        own = torch.arange(N, device=self._where)[own_rows(N)].split(self._o.batch_size)
-        return joined(torch.cat([f(i) for i in own]), own_rows(N), N)
+        batches = own(torch.arange(N, device=self._where)).split(self._o.batch_size)
+        return joined(torch.cat([f(i) for i in batches]), N)
 
     def _converged(self):
         """NOTE(paper): "until convergence": labels are settled, and as much is hidden as may be."""
@@ -709,7 +717,7 @@ class EMTC:
         """
         x, observed = self._prepare(X)
         M = observed
-        if self._o.mask in BY_IMPORTANCE:
+        if self._o.mask != "none":
             M = threshold(self._importance(x, observed), observed, self._o.epsilon)
         return self._embed(x, observed, M).cpu().numpy()
 
@@ -742,7 +750,7 @@ class EMTC:
         self._check_fitted()
         value = getattr(self, name)
         if name in ("_M", "_S"):
-            value = nnf.pad(value * self._seen, (0, self._padding)).transpose(1, 2).contiguous()
+            value = nnf.pad(value, (0, self._padding)).transpose(1, 2).contiguous()
         return value.cpu().numpy().copy()
 
     def _check_fitted(self):
@@ -763,9 +771,8 @@ class EMTC:
         T = int(observed.any(1).any(0).nonzero().max()) + 1  # without the padding that all share
         observed = observed[:, :, :T].contiguous()
         if fitting:
-            self._where = torch.device(usable(self._o.device))
+            self._where = usable(self._o.device)
             self._padding, self._shape, (self._mean, self._std) = X.shape[1] - T, (D, T), scaling(X)
-            self._seen = observed.to(self._where)
             if constant := self._std.isinf().nonzero()[:, 0].tolist():
                 warnings.warn(f"constant variates, which count as 0: {constant}", stacklevel=3)
         x = z_score(X, self._mean, self._std).transpose(1, 2)[:, :, :T].contiguous()
@@ -777,10 +784,9 @@ class EMTC:
 
     def set_params(self, **options):
         """Change options; they are read and checked at `fit`."""
-        for name, value in options.items():
-            if name not in OPTIONS:
-                raise ValueError(f"EMTC has no option {name}; it has {', '.join(OPTIONS)}")
-            setattr(self, name, value)
+        if unknown := options.keys() - OPTIONS:
+            raise ValueError(f"EMTC has no option {min(unknown)}; it has {', '.join(OPTIONS)}")
+        vars(self).update(options)
         return self
 
     def __sklearn_tags__(self):
@@ -799,10 +805,8 @@ class EMTC:
         self._check_fitted()
         state = {name: getattr(self, "_" + name) for name in STATE}
         state |= {"history": self.history_, "rng": self._rng.get_state()}
-        state["n_starts"] = self._o.n_starts
-        return copy.deepcopy(
-            {**state, "net": self.net_.state_dict(), "adam": self._adam.state_dict()}
-        )
+        state |= {"n_starts": self._o.n_starts, "net": self.net_.state_dict()}
+        return copy.deepcopy(state | {"adam": self._adam.state_dict()})
 
     def _restore(self, state):
         """Take over a checkpoint; ValueError if it is of other options."""
@@ -838,7 +842,7 @@ class EMTC:
             file = torch.load(path, map_location="cpu", weights_only=True)
             model = cls(**{**file["options"], "device": device, "as_printed": False})
             model._o, model._shape = settings(model), tuple(file["state"]["shape"])
-            model._where = torch.device(usable(model._o.device))
+            model._where = usable(model._o.device)
             model._draw(0)
             model._restore(file["state"])
         except (*wrong, ValueError, pickle.UnpicklingError):
@@ -857,17 +861,14 @@ def as_tensor(X):
         series = [np.ma.filled(np.ma.asarray(one, dtype=np.float64), np.nan) for one in X]
         if any(one.ndim != 2 or one.shape[1] != series[0].shape[1] for one in series):
             raise ValueError("a list must hold series of shape (T_i, D), all of the same D")
-        X = np.full((len(X), max(map(len, series)), series[0].shape[1]), np.nan)
-        for row, one in zip(X, series, strict=True):
-            row[: len(one)] = one
+        series = [torch.from_numpy(one.copy()) for one in series]
+        X = nn.utils.rnn.pad_sequence(series, batch_first=True, padding_value=math.nan)
     X = X.detach().cpu().numpy() if torch.is_tensor(X) else np.ma.asarray(X)
     if X.dtype.kind not in "fiub" or X.ndim != 3 or 0 in X.shape:
         raise ValueError(f"X must hold real numbers, (N, T, D), none 0; got {X.dtype} {X.shape}")
     X = torch.from_numpy(np.ma.filled(X.astype(np.float64), np.nan))
     if X.isinf().any() or X.isnan().flatten(1).all(1).any():
-        raise ValueError(
-            "X holds infinite values, or a sample without any; NaN marks a missing one"
-        )
+        raise ValueError("X holds infinite values, or a sample without any; NaN = missing")
     N, T, D = X.shape
     if D > T and D > N:
         warnings.warn(f"X is {(N, T, D)}: if that is (N, D, T), transpose it", stacklevel=3)
@@ -894,29 +895,26 @@ def z_scored(X):
 
 
 def usable(device):
-    """`device`, if torch can put something there; "auto" is CUDA if there, else the CPU."""
+    """torch's `device`, if something can be put there; "auto" is CUDA if there, else the CPU."""
     device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     try:
-        torch.zeros(1, device=device).sum()
+        return torch.zeros(1, device=device).sum().device
     except (RuntimeError, AssertionError, TypeError):
         raise ValueError(f"device {device} is not to be had here; use auto or cpu") from None
-    return device
 
 
-def own_rows(n):
-    """Which of n rows this process computes: all; under torch.distributed a slice for each."""
-    if not dist.is_initialized():
-        return slice(0, n)
-    rank, size = dist.get_rank(), dist.get_world_size()
-    return slice(n * rank // size, n * (rank + 1) // size)
+def own(v):
+    """The rows of v that this process computes: all; under torch.distributed a slice for each."""
+    rank, size = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+    return v[len(v) * rank // size : len(v) * (rank + 1) // size]
 
 
-def joined(v, rows, n):
-    """v, this process's `rows` of n -> all of them, (n, ...); gradients pass through."""
+def joined(v, n):
+    """v, this process's `own` of n rows -> all of them, (n, ...); gradients pass through."""
     if not dist.is_initialized():
         return v
-    before, after = (v.new_zeros((k, *v.shape[1:])) for k in (rows.start, n - rows.stop))
-    whole = torch.cat([before, v, after])
+    rows = own(range(n))
+    whole = nnf.pad(v, (0, 0) * (v.dim() - 1) + (rows.start, n - rows.stop))
     return torch.distributed.nn.functional.all_reduce(whole)
 
 
@@ -928,25 +926,27 @@ def agreed(*tensors):
 
 
 def average_gradients(net):
-    """The mean: each has its own rows' part times their number (`joined`); of R and H, all."""
+    """The mean over the processes. Of R and H, behind `joined`, each has the whole gradient; of all
+    before it, that of its own rows times the number of processes, as backward sums there too.
+    """
     if dist.is_initialized():
-        own = [w.grad for w in net.parameters() if w.grad is not None]
-        whole = torch.cat([g.flatten() for g in own])  # one message for all
+        grads = [w.grad for w in net.parameters() if w.grad is not None]
+        whole = torch.cat([g.flatten() for g in grads])  # one message for all
         dist.all_reduce(whole)
-        for g, v in zip(own, whole.split([g.numel() for g in own]), strict=True):
+        for g, v in zip(grads, whole.split([g.numel() for g in grads]), strict=True):
             g.copy_(v.view_as(g) / dist.get_world_size())
 
 
 TERMS = ("total", "contra", "intra", "inter")
-STATE = ("shape", "padding", "mean", "std", "seen", "M", "S", "E", "others", "C", "centers",
+STATE = ("shape", "padding", "mean", "std", "M", "S", "E", "others", "C", "centers",
          "contrast", "hidden", "held", "unclear", "trials", "taught")  # fmt: skip
 OPTIONS = {n: p.default for n, p in inspect.signature(EMTC).parameters.items()}
-# The plainest. Eq. 3 has no derivative, so nothing learns what to mask.
+# The plainest. As Eq. 3 has no derivative, importance stays as drawn, and from the second epoch on
+# the mask as well. What no option switches off stays ours; each NOTE(paper) says what that is.
 AS_PRINTED = {"encoder": "stack", "pooling": "mean", "fusion": "average", "hide": 0.0,
               "n_starts": 1, "n_init": 1, "mask_lr": 0.0}  # fmt: skip
-BY_IMPORTANCE = ("evolving", "frozen")  # the masks that an importance network makes
-CHOICES = {"mask": (*BY_IMPORTANCE, "none"), "drop": ("ivm", "mev", "intra", "inter", "contra"),
-           "encoder": ("bank", "stack"), "pooling": tuple(POOLINGS),
+CHOICES = {"mask": ("evolving", "frozen", "none"), "encoder": ("bank", "stack"),
+           "drop": ("ivm", "mev", "intra", "inter", "contra"), "pooling": tuple(POOLINGS),
            "fusion": ("learned", "average")}  # fmt: skip
 LIMITS = {  # lowest, highest, kind
     **dict.fromkeys(("n_clusters", "n_views", "batch_size", "width", "patience", "max_keys",

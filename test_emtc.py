@@ -457,7 +457,7 @@ def test_reconstruction_is_of_observed_timestamps_drawn_anew(monkeypatch):
     observed = torch.ones(3, 2, 10, dtype=torch.bool)
     observed[1, :, 3:] = False  # three timestamps are left of this series
     observed[2, 1, 0] = False
-    F_n, x_n, observed_n = model._timestamps(F, x, observed, slice(0, 3))
+    F_n, x_n, observed_n = model._timestamps(F, x, observed)
     assert F_n.shape == (4, 21, 5) and x_n.shape == observed_n.shape == (21, 2)
     rows = x_n[:, 0].long()
     assert torch.equal(rows // 10, torch.arange(3).repeat_interleave(7))
@@ -467,5 +467,5 @@ def test_reconstruction_is_of_observed_timestamps_drawn_anew(monkeypatch):
         b, t = divmod(row, 10)
         assert torch.equal(x_n[n], x[b, :, t]) and torch.equal(F_n[:, n], F[:, b, :, t])
         assert torch.equal(observed_n[n], observed[b, :, t])
-    again = model._timestamps(F, x, observed, slice(0, 3))[1][:, 0].long()
+    again = model._timestamps(F, x, observed)[1][:, 0].long()
     assert not torch.equal(again, rows)

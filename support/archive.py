@@ -113,10 +113,8 @@ def _fetch(name):
     """{file name: its bytes, checked} of the two splits, by the record's list of files."""
     listing = _get(LISTING.format(record=RECORDS[name]), MAX_LISTING)
     try:
-        files = {
-            f["key"]: (str(f["links"]["self"]), int(f["size"]), f["checksum"])
-            for f in json.loads(listing)["files"]
-        }
+        listed = json.loads(listing)["files"]
+        files = {f["key"]: (str(f["links"]["self"]), int(f["size"]), f["checksum"]) for f in listed}
     except (ValueError, KeyError, TypeError, RecursionError):
         raise ValueError("the server's answer is no list of files") from None
     found = {}

@@ -100,7 +100,7 @@ def test_how_much_is_hidden_follows_the_clusters():
     assert model._bearable(x, observed) == 0.05
     S = torch.full((50, 3, 20), 0.8)
     model._hidden = 0.5
-    one, two = model._versions(S, slice(0, 50), 50)  # share x (2 - 2 S), and .4 of it
+    one, two = model._versions(S, 50)  # share x (2 - 2 S), and .4 of it
     assert float((~one).float().mean()) == pytest.approx(0.2, abs=0.03)
     assert float((~two).float().mean()) == pytest.approx(0.08, abs=0.03)
     for settled, want in ((True, 0.22), (False, 0.18)):
