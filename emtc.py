@@ -861,7 +861,7 @@ def as_tensor(X):
         series = [np.ma.filled(np.ma.asarray(one, dtype=np.float64), np.nan) for one in X]
         if any(one.ndim != 2 or one.shape[1] != series[0].shape[1] for one in series):
             raise ValueError("a list must hold series of shape (T_i, D), all of the same D")
-        series = [torch.from_numpy(one.copy()) for one in series]
+        series = [torch.tensor(one) for one in series]
         X = nn.utils.rnn.pad_sequence(series, batch_first=True, padding_value=math.nan)
     X = X.detach().cpu().numpy() if torch.is_tensor(X) else np.ma.asarray(X)
     if X.dtype.kind not in "fiub" or X.ndim != 3 or 0 in X.shape:

@@ -6,7 +6,6 @@ classes of unequal size, values missing). The tests of k-means, metrics, loader 
 in support/test_core.py, those of what is ours in the training in support/test_ours.py.
 """
 
-import copy
 import itertools
 import math
 import re
@@ -304,7 +303,7 @@ def test_a_record_is_the_mean_of_its_batches_and_uses_every_option(monkeypatch):
 
         def spy(*args, _name=name, _real=vars(emtc)[name], **more):
             out = _real(*args, **more)
-            if torch.is_grad_enabled():  # the epoch's own calls, not the look at all series
+            if torch.is_grad_enabled():  # not the networks' look at all series
                 seen.setdefault(_name, []).append((args, more, out))
             return out
 
@@ -328,6 +327,11 @@ def test_a_record_is_the_mean_of_its_batches_and_uses_every_option(monkeypatch):
     assert all(args[3:] == (0.7, 0.2) for args, _, _ in seen["total_loss"])
     assert all(args[2] == 0.3 for args, _, _ in seen["pair_sum"])
     assert all(len(args[0]) == N for args, _, _ in seen["cosine"])  # each against all the others
+    # Each of the two versions is the anchors once, and then the other one stands against it.
+    pairs = [args for args, _, out in seen["cosine"] if out.requires_grad]
+    for (E_b, E_a), (E_d, E_c) in zip(pairs[::2], pairs[1::2], strict=True):
+        assert torch.equal(E_b[: len(E_c)], E_c) and torch.equal(E_d[: len(E_a)], E_a)
+        assert not torch.equal(E_a, E_c)
     # The second epoch masks by the first epoch's set, and every sample once, in another order.
     x, used = model._prepare(toy(N))[0], [args[0] for args, _, _ in seen["straight_through"][4:]]
     given = torch.cat([args[0] for args, _, _ in seen["single_variate_embedding"][4:]])
@@ -348,7 +352,10 @@ def test_the_contrast_sends_gradient_and_every_weight_learns():
     only = fitted(epochs=1, drop=("intra", "inter"))
     moved = [n for n, w in only.net_.named_parameters() if not torch.equal(w, start[n])]
     assert {n.split(".")[0] for n in moved} == {"importance", "encoders", "fusion"}
-    frozen = fitted(epochs=2, mask="frozen").net_.importance.state_dict()
+    model = fitted(epochs=2, mask="frozen")
+    assert not model.mask_.all()
+    np.testing.assert_allclose(model.transform(toy()), model.embedding_, atol=1e-6)
+    frozen = model.net_.importance.state_dict()
     assert all(torch.equal(v, first.net_.importance.state_dict()[k]) for k, v in frozen.items())
     lrs = {g["lr"] for g in fitted(lr=0.01, mask_lr=7.0, epochs=0)._adam.param_groups}
     assert sorted(lrs) == pytest.approx([0.01, 0.03, 0.07])
@@ -370,6 +377,7 @@ def test_the_results_are_of_the_last_record():
     nearest = ((embedding[:, None] - model.cluster_centers_) ** 2).sum(2).argmin(1)
     assert np.array_equal(nearest, labels) and np.array_equal(model.predict(toy()), labels)
     np.testing.assert_allclose(model.transform(toy()), embedding, atol=1e-6)
+    np.testing.assert_allclose(model.transform(toy()[2:5]), embedding[2:5], atol=1e-5)
     np.testing.assert_allclose(np.linalg.norm(embedding, axis=1), 1, atol=1e-5)
     assert (model.importance_ > 0).all() and (model.importance_ < 1).all()
     whole = EMTC(2, epochs=0, mask="none", n_starts=1, width=8).fit(toy())
@@ -385,6 +393,8 @@ def test_training_ends_once_the_labels_have_settled():
     last = [r["label_change"] for r in model.history_[-3:]]
     assert 3 <= len(model.history_) < 60 and max(last) <= 0.01
     assert model.history_[-1]["hidden"] == pytest.approx(0.08)
+    model._hidden = 0.07  # settled, but more can be hidden yet
+    assert not model._converged()
 
 
 def test_one_seed_repeats_bit_for_bit_and_leaves_the_callers_rng_alone():
@@ -395,26 +405,32 @@ def test_one_seed_repeats_bit_for_bit_and_leaves_the_callers_rng_alone():
 
 
 def test_resume_is_bit_equal_and_saved_models_come_back(tmp_path):
-    state = {}
-    keep = lambda m, r: r["epoch"] == 2 and state.update(copy.deepcopy(m.checkpoint()))
-    whole = EMTC(2, epochs=4, width=8).fit(toy(), on_epoch=keep)
-    again = EMTC(2, epochs=4, width=8).fit(toy(), resume=state)
-    assert whole.history_ == again.history_ and np.array_equal(whole.embedding_, again.embedding_)
+    states = {}  # after each epoch of a trial, (trial, epoch), and of the training, (0, epoch)
+    keep = lambda m, r: states.update({(r.get("trial", 0), r["epoch"]): m.checkpoint()})
+    whole = EMTC(2, n_starts=3, epochs=3, width=8).fit(toy(), on_epoch=keep, on_trial=keep)
+    assert [*states] == [(t, e) for t in (1, 2, 3, 0) for e in (1, 2, 3)]
+    for state in (states[2, 2], states[0, 1]):
+        again = EMTC(2, n_starts=3, epochs=3, width=8).fit(toy(), resume=state)
+        assert whole.history_ == again.history_
+        assert np.array_equal(whole.embedding_, again.embedding_)
     whole.save(tmp_path / "m.pt")
     back = EMTC.load(tmp_path / "m.pt")
     new = toy(5, seed=3)
     assert np.array_equal(back.predict(new), whole.predict(new)) and back.history_ == whole.history_
     assert [f.name for f in tmp_path.iterdir()] == ["m.pt"]
     with pytest.raises(ValueError, match="D, T"):
-        EMTC(2, epochs=4, width=8).fit(toy(T=9), resume=state)
+        EMTC(2, n_starts=3, epochs=3, width=8).fit(toy(T=9), resume=state)
 
 
-def test_missing_values_and_padding_do_not_count():
-    X = toy()
+def test_missing_values_and_padding_do_not_count(monkeypatch):
+    X, seen, real = toy(), [], emtc.intra_loss
     X[3, 12:], X[5, 4, 1] = np.nan, np.nan
+    monkeypatch.setattr(emtc, "intra_loss", lambda *args: seen.append(args[2]) or real(*args))
     model = fitted(X)
+    assert sum(int((~observed).sum()) for observed in seen) == len(model.history_)  # of X[5, 4]
     gap = np.isnan(X)
     assert not model.mask_[gap].any() and not model.importance_[gap].any()
+    assert np.array_equal(fitted(X, epochs=0).importance_, np.where(gap, 0, 0.5).astype("f4"))
     padded = np.concatenate([X, np.full((12, 4, 3), np.nan, "f4")], 1)
     other = fitted(padded)
     assert other.history_ == model.history_ and np.array_equal(other.labels_, model.labels_)

@@ -53,6 +53,10 @@ def test_anything_that_numpy_reads_gives_the_same():
                   Frame(X), np.asfortranarray(X), X.tolist()):  # fmt: skip
         assert same(other, plain), type(other)
     assert same(gap, EMTC(2, **SMALL).fit(nan)) and not same(nan, plain)
+    X = X.astype(float)
+    found = emtc.as_tensor([X[0, 8::-1], *X[1:]]).numpy()  # one is shorter, and read backwards
+    assert np.array_equal(found[0, :9], X[0, 8::-1]) and np.isnan(found[0, 9:]).all()
+    assert np.array_equal(found[1:], X[1:])
     before = X.copy()
     assert np.array_equal(X, before)
     with torch.no_grad():
@@ -69,6 +73,18 @@ def test_what_is_no_x_is_refused_in_one_line(X, word):
         warnings.simplefilter("ignore")
         EMTC(2, **SMALL).fit(X)
     assert "\n" not in str(told.value)
+
+
+def test_what_is_constant_and_what_looks_transposed_is_told():
+    X = made()
+    X[:, :, 1] = 1e6 + 0.1  # its mean is rounded, so that its standard deviation is not quite 0
+    with pytest.warns(UserWarning, match=r"constant variates.*\[1\]"):
+        assert np.isfinite(EMTC(2, **SMALL).fit(X).embedding_).all()
+    with pytest.warns(UserWarning, match="transpose it"):
+        EMTC(2, **SMALL).fit(made(N=4, T=3, D=5))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        EMTC(2, **SMALL).fit(made(N=20, T=3, D=5))
 
 
 @pytest.mark.parametrize("options, word", [
@@ -296,6 +312,11 @@ def test_a_checkpoint_of_something_else_is_refused():
     ):
         with pytest.raises(ValueError, match="checkpoint"):
             EMTC(2, **{**SMALL, "n_starts": 2, **more}).fit(X, resume=state)
+    whole = np.rint(9 * made())  # of exact sums: twice as many samples or steps have the same mean
+    state = EMTC(2, **SMALL).fit(whole).checkpoint()
+    for axis in (0, 1):
+        with pytest.raises(ValueError, match="checkpoint is of other data"):
+            EMTC(2, **SMALL).fit(np.concatenate([whole, whole], axis), resume=state)
 
 
 def test_given_masks_and_strings_of_numpy(tmp_path):
