@@ -74,6 +74,7 @@ def main(argv=None):
         tables.panels(axes, gains)
         for axis in axes:
             axis.axvline(0, color="#444444", lw=1)
+            axis.locator_params(axis="x", nbins=5)
 
     tables.picture(args, draw, ncols=2, height=1.6 + 0.45 * len(table))
 
