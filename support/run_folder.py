@@ -59,18 +59,22 @@ class Run:
         self.lock = lock(self.folder)
         self.old, self.noted = self._old_config(), set()
         self.begun = resume and self.old is not None
-        if resume and not self.begun:
+        if self.begun:
+            self._go_on(folder)
+        elif resume:
             print(f"note: no run in {folder} yet; starting one", file=sys.stderr)
-        if self.begun:  # refuse other settings or data; further seeds may join the old ones
-            old, new = self.old, self.config
-            if {*old["seeds"]} <= {*new["seeds"]}:
-                old = old | {"seeds": new["seeds"]}
-            if differ := [key for key in old | new if old.get(key) != new.get(key)]:
-                told = ", ".join(f"{key} {old.get(key)} (now {new.get(key)})" for key in differ)
-                raise ValueError(f"{folder} was made with {told}; use those, or another --out")
-            for pattern in ("*.part", "*.pt.*.tmp"):  # unfinished files that a kill left behind
-                for file in self.folder.glob(pattern):
-                    file.unlink()
+
+    def _go_on(self, folder):
+        """Refuse another run's settings or data; further seeds may join the old ones."""
+        old, new = self.old, self.config
+        if {*old["seeds"]} <= {*new["seeds"]}:
+            old = old | {"seeds": new["seeds"]}
+        if differ := [key for key in old | new if old.get(key) != new.get(key)]:
+            told = ", ".join(f"{key} {old.get(key)} (now {new.get(key)})" for key in differ)
+            raise ValueError(f"{folder} was made with {told}; use those, or another --out")
+        for pattern in ("*.part", "*.pt.*.tmp"):  # unfinished files that a kill left behind
+            for file in self.folder.glob(pattern):
+                file.unlink()
 
     def __getstate__(self):
         return {**self.__dict__, "lock": None}  # a process that fits one seed for this one

@@ -53,7 +53,6 @@ def test_anything_that_numpy_reads_gives_the_same():
                   Frame(X), np.asfortranarray(X), X.tolist()):  # fmt: skip
         assert same(other, plain), type(other)
     assert same(gap, EMTC(2, **SMALL).fit(nan)) and not same(nan, plain)
-    X = X.astype(float)
     found = emtc.as_tensor([X[0, 8::-1], *X[1:]]).numpy()  # one is shorter, and read backwards
     assert np.array_equal(found[0, :9], X[0, 8::-1]) and np.isnan(found[0, 9:]).all()
     assert np.array_equal(found[1:], X[1:])
