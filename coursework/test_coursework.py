@@ -272,9 +272,9 @@ def test_wrong_solutions_lose_exactly_their_points(full, wrong):
         assert told in result[task] and len(result[task]) <= 300, (task, result[task])
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("old, new, told", [
-    ("self._C[every], len(E) == 2", "self._C[every], True", "contra of a network that stands"),
+# Wrong lines of the loop, as (what stands there, what is written, what the grader says).
+LOOPS = [
+    ("itself=two", "itself=True", "contra of a network that stands"),
     pytest.param("self._adam.step()", "pass", "are not trained", marks=pytest.mark.campaign),
     ("return self._contrast\n", "pass\n", "what is returned, Eq. (10) at the end,"),
     ("len(self.history_) < epochs", "len(self.history_) < o.epochs", "the number of epochs"),
@@ -284,10 +284,19 @@ def test_wrong_solutions_lose_exactly_their_points(full, wrong):
                  "w of the importance network", marks=pytest.mark.campaign),
     pytest.param("self._update(x, observed, losses)", "self._update(x, observed, losses * 2)",
                  "contra of a network", marks=pytest.mark.campaign),
-])  # fmt: skip
+]  # fmt: skip
+
+
+def test_the_wrong_loops_change_a_line_that_stands_there():
+    text = (ROOT / "emtc.py").read_text()
+    rows = [getattr(row, "values", row) for row in LOOPS]
+    assert [old for old, _, _ in rows if text.count(old) != 1] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("old, new, told", LOOPS)
 def test_wrong_loops(full, old, new, told):
     text = (full / "emtc.py").read_text()
-    assert old in text
     (full / "emtc.py").write_text(text.replace(old, new))
     loop = [t for t in TASKS if t.name == "EMTC._train"]
     assert told in grade.grade(full, loop)["EMTC._train"]
