@@ -259,9 +259,9 @@ def weights(shape, fan_in, generator):
 class Importance(nn.Module):
     """Eqs. 1, 2 and the number that Eq. 3 compares: x (B, D, T) -> (B, D, T) in (0, 1)."""
 
-    def __init__(self, D, h, max_keys, generator):
+    def __init__(self, D, h, max_keys, generator, T=0):
         super().__init__()
-        self.max_keys = max_keys
+        self.max_keys, self.T = max_keys, T
         # NOTE(paper): one matrix Q and one K for all variates, as the entries of a sample are
         # compared with each other. Near unit size, for with smaller weights the softmax is so even
         # that S hardly varies over time. Q = K and w >= 0, so that at first what is loud attends to
@@ -277,7 +277,8 @@ class Importance(nn.Module):
 
     def forward(self, x, observed):
         Z = single_variate_embedding(x, self.W1, self.b1, self.W2, self.b2, observed)
-        step = math.ceil(x.shape[2] / self.max_keys)  # each timestamp attends to every step-th one
+        # Each timestamp attends to every step-th one, of shorter series than in the fit as there.
+        step = math.ceil(max(x.shape[2], self.T) / self.max_keys)
         K = Z[:, :, ::step] @ self.K
         S = attention(Z @ self.Q, K, Z[:, :, ::step], observed[:, :, ::step])
         return importance(S, self.w, observed)
@@ -361,7 +362,7 @@ class Network(nn.Module):
     def __init__(self, D, T, o, generator):
         super().__init__()
         h, V, kind = o.width, o.n_views, Encoder if o.encoder == "bank" else Stack
-        self.importance = Importance(D, 4, o.max_keys, generator)
+        self.importance = Importance(D, 4, o.max_keys, generator, T)
         sizes = [KERNELS[v % len(KERNELS)] for v in range(V)]
         self.encoders = nn.ModuleList(kind(D, T, h, k, generator) for k in sizes)
         self.pairs = [(i, j) for i in range(V) for j in range(V) if i != j]
@@ -654,7 +655,7 @@ class EMTC:
             raise FloatingPointError(f"epoch {epoch}: {bad[-1]} is not finite; try a smaller lr")
         o, before = self._o, self._C
         if o.mask != "none":
-            self._S = self._importance(x, observed) * observed
+            self._S = self._importance(x, observed)
             self._M = threshold(self._S, observed, o.epsilon)
         found = self._clusters(x, observed, self._M, before)
         self._contrast, self._E, self._C, self._centers = found
@@ -691,7 +692,7 @@ class EMTC:
         return self._for_all(masked, len(x))
 
     def _importance(self, x, observed):
-        return self._for_all(lambda i: self.net_.importance(x[i], observed[i]), len(x))
+        return self._for_all(lambda i: self.net_.importance(x[i], observed[i]), len(x)) * observed
 
     @torch.no_grad()
     def _for_all(self, f, N):
@@ -838,11 +839,12 @@ class EMTC:
     def load(cls, path, device="auto"):
         """The model that `save` wrote; ValueError if `path` holds none, or a damaged one."""
         wrong = (ArithmeticError, AttributeError, EOFError, LookupError, RuntimeError, TypeError)
+        where = usable(device)
         try:
             file = torch.load(path, map_location="cpu", weights_only=True)
             model = cls(**{**file["options"], "device": device, "as_printed": False})
             model._o, model._shape = settings(model), tuple(file["state"]["shape"])
-            model._where = usable(model._o.device)
+            model._where = where
             model._draw(0)
             model._restore(file["state"])
         except (*wrong, ValueError, pickle.UnpicklingError):
@@ -898,7 +900,9 @@ def usable(device):
     """torch's `device`, if something can be put there; "auto" is CUDA if there, else the CPU."""
     device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     try:
-        return torch.zeros(1, device=device).sum().device
+        probe = torch.zeros(1, device=device)
+        probe.item()  # some devices, "meta" for one, hold no values
+        return probe.device
     except (RuntimeError, AssertionError, TypeError):
         raise ValueError(f"device {device} is not to be had here; use auto or cpu") from None
 

@@ -1,6 +1,6 @@
-"""k-means in torch: Lloyd's algorithm from k-means++ seeds, all restarts in one batch, CPU and GPU.
+"""k-means in torch: Lloyd's algorithm from k-means++ starts, all in one batch, on a CPU or GPU.
 
-Seeds are chosen greedily, the best of 2 + log k candidates a step (Arthur & Vassilvitskii, 2007).
+A start is found greedily, of 2 + log k candidates the best (Arthur & Vassilvitskii, 2007).
 Shapes: N points, d features, k clusters, R restarts, b points of a chunk, t candidates.
 """
 
@@ -22,7 +22,7 @@ class KMeansResult(NamedTuple):
 
 
 def kmeans(X, n_clusters, n_init=10, max_iter=300, tol=1e-4, seed=0, init=None, group=None):
-    """Cluster the rows of X into n_clusters groups; the restart of lowest inertia is returned.
+    """Cluster the rows of X into n_clusters groups; of n_init restarts the lowest inertia wins.
 
     X         (N, d) torch or numpy, finite; float64 is kept, anything else becomes float32
     max_iter  cap on the iterations of each restart
@@ -32,11 +32,11 @@ def kmeans(X, n_clusters, n_init=10, max_iter=300, tol=1e-4, seed=0, init=None, 
     group     a torch.distributed process group, where each rank holds a share of the points (one
               at least) and gives the same other arguments; labels are those of its share
 
-    An empty cluster moves to the point farthest from all centres; with fewer distinct points than
-    clusters some stay empty. ValueError for a wrong shape, NaN or infinity, a wrong n_clusters.
+    An empty cluster moves to the point farthest from the nearest centre; with fewer distinct points
+    than clusters some stay empty. ValueError for wrong shapes, NaN or infinity, a wrong n_clusters.
     Memory beside X: one copy, about 40 bytes a point and restart, and blocks of bounded size.
     """
-    x, N, mean, scale = _standardise(X, group)  # (N, d), int, (d,), float
+    x, N, mean, scale = _centred(X, group)  # (N, d), int, (d,), float
     k, R, d = int(n_clusters), int(n_init), x.shape[1]
     if not 1 <= k <= N or n_clusters != k or R < 1 or max_iter < 1:
         given = f"got n_clusters={n_clusters}, n_init={n_init}, max_iter={max_iter}"
@@ -74,9 +74,9 @@ def e_step(x, C):
 def m_step(x, labels, before, sums, group=None):
     """M step: centres are the means of their points, c_j = sum_{label(n) = j} x_n / size_j.
 
-    x (N, d), labels (R, N) -> centres (R, k, d), 0 for a cluster without points; sizes (R, k).
-    sums (R, k, d) are those of the labels before. As late iterations change few labels, only these
-    points are subtracted there and added here, in place; in float64, so that no rounding adds up.
+    x (N, d); labels and, of the last iteration, before (R, N) -> centres (R, k, d), 0 for a cluster
+    without points; sizes (R, k). sums (R, k, d) are those of `before`: only points whose label has
+    changed, late on few, leave one sum for another, in place; in float64, lest rounding adds up.
     """
     R, k, d = sums.shape
     offset = k * torch.arange(R, device=x.device)[:, None]  # so that each cluster has its own row
@@ -92,9 +92,9 @@ def m_step(x, labels, before, sums, group=None):
 
 
 def _lloyd(x, C, max_iter, limit, group):
-    """E and M steps from C (R, k, d) until each start stands still -> C (R, k, d), n_iter (R,)."""
+    """E and M steps from C (R, k, d) until each restart stands still -> C, n_iter (R,)."""
     moving = torch.arange(len(C), device=x.device)  # the restarts that go on
-    n_iter, before = moving * 0, moving.new_zeros(len(C), len(x))  # (R,), (R, N)
+    n_iter, before = torch.zeros_like(moving), moving.new_zeros(len(C), len(x))  # (R,), (R, N)
     sums = torch.zeros_like(C, dtype=torch.float64)
     sums[:, 0] = x.sum(0, dtype=torch.float64)  # all points begin in cluster 0
     while len(moving) and n_iter.max() < max_iter:
@@ -109,17 +109,17 @@ def _lloyd(x, C, max_iter, limit, group):
 
 
 def _refill(x, C, sizes, least, group):
-    """Move each cluster of size 0 to the point farthest from all centres; changes C (R, k, d)."""
+    """Move each cluster of size 0 to the point farthest from any centre; changes C and `least`."""
     half = torch.linalg.vector_norm(x, dim=1).square() / 2
     for r, j in (sizes == 0).nonzero().tolist():
         distance = (least[r] + half)[None]  # (1, N)
         top = _all_ranks(distance.max(), group, "MAX")
-        C[r, j] = _draw(x, distance == top, x.new_zeros(1, 1), group)[0, 0]  # the first of these
+        C[r, j] = _draw(x, distance == top, x.new_zeros(1, 1), group)[0, 0]  # share 0: the first
         least[r] = least[r].minimum(_half_distances(x, C[r, None, j : j + 1])[0, 0])
 
 
 def _plus_plus(x, k, R, rng, group):
-    """R runs of greedy k-means++ at once -> centres (R, k, d), each of them a data point."""
+    """R starts of greedy k-means++ at once -> centres (R, k, d), each of them a data point."""
     t, runs = 2 + int(math.log(k)), torch.arange(R, device=x.device)
     u = torch.rand(k, R, t, generator=rng, dtype=torch.float64, device=rng.device).to(x.device)
     half = torch.linalg.vector_norm(x, dim=1).square() / 2
@@ -127,32 +127,32 @@ def _plus_plus(x, k, R, rng, group):
     C = _draw(x, torch.ones_like(near), u[0, :, :1], group)  # (R, 1, d), uniformly
     for j in range(1, k):
         for s in _chunks(x, R * t):
-            own = _half_distances(x[s], C[:, -1:])[:, 0] + half[s]  # (R, b)
-            near[:, s] = near[:, s].minimum(own.clamp_(min=0))
-        tries = _draw(x, near, u[j], group)  # (R, t, d), the farther a point the likelier
+            far = _half_distances(x[s], C[:, -1:])[:, 0] + half[s]  # (R, b)
+            near[:, s] = near[:, s].minimum(far.clamp_(min=0))
+        tries = _draw(x, near, u[j], group)  # (R, t, d), with a chance like `near`
         cost = torch.zeros(R, t, dtype=torch.float64, device=x.device)
         for s in _chunks(x, R * t):
-            own = (_half_distances(x[s], tries) + half[s]).clamp_(min=0)  # (R, t, b)
-            cost += own.minimum(near[:, None, s]).sum(2)
+            far = (_half_distances(x[s], tries) + half[s]).clamp_(min=0)  # (R, t, b)
+            cost += far.minimum(near[:, None, s]).sum(2)
         best = _all_ranks(cost, group).argmin(1)  # (R,)
         C = torch.cat([C, tries[runs, best, None]], 1)  # (R, j + 1, d)
     return C
 
 
 def _draw(x, mass, share, group):
-    """Points at the shares (R, t) of the masses (R, N) of all ranks put in a row -> (R, t, d)."""
+    """The first points whose cumulative mass (R, N) exceeds a share (R, t) of all -> (R, t, d)."""
     rank, ranks = (dist.get_rank(group), dist.get_world_size(group)) if group else (0, 1)
     mass = mass.cumsum(1, dtype=torch.float64)  # (R, N)
-    ends = mass.new_zeros(ranks, len(mass), 1)  # the mass up to the end of each rank's points
+    ends = mass.new_zeros(ranks, len(mass), 1)  # in the end the mass up to each rank's end
     ends[rank:] = mass[:, -1:]
-    aim = share * _all_ranks(ends, group)[-1]  # (R, t), ends being changed in place
+    aim = share * _all_ranks(ends, group)[-1]  # (R, t); `ends` is summed in place
     mine = (aim >= ends[:-1]).sum(0) == rank
     place = torch.searchsorted(mass, aim - ends[rank] + mass[:, -1:], right=True)
     return _all_ranks(x[place.clamp(max=len(x) - 1)] * mine[..., None], group)
 
 
-def _standardise(X, group):
-    """X (N, d) -> (X / scale - mean, N, mean (d,), scale); N and mean are of all ranks.
+def _centred(X, group):
+    """X (n, d) of this rank -> (X / scale - mean, N, mean (d,), scale); N and mean are of all.
 
     X / scale is in -2 .. 2, so that squares stay in range; a power of two rounds nothing. Far
     from 0 float32 would lose the distances between points, so the mean is subtracted.

@@ -14,19 +14,19 @@ def scores(y_true, y_pred):
 
 
 def accuracy(y_true, y_pred):
-    """Share of the samples (0 to 1) in the class of their cluster: sum_i table[i, match(i)] / n.
+    """Share of the samples (0 to 1) in the class of their cluster: sum_i table[i, m(i)] / n.
 
-    The match makes this as large as possible; a cluster without a class counts as wrong.
-    ValueError (all four functions) if the lengths differ, there are none, or a label is missing.
+    The match m of classes and clusters makes this as large as possible; what has no match is wrong.
+    ValueError (all four functions) for no labels, unequal lengths or a missing label.
     """
     table = contingency(y_true, y_pred)
     return float(table[best_match(table)].sum() / table.sum())
 
 
 def f1(y_true, y_pred):
-    """Macro F1 (0 to 1): mean over the classes i of 2 table[i, match(i)] / (|i| + |match(i)|).
+    """Macro F1 (0 to 1): mean over the classes i of 2 table[i, m(i)] / (|i| + |m(i)|).
 
-    The match is that of `accuracy`, and of several with its ACC the one with the highest F1, so
+    The match m is that of `accuracy`, and of several with its ACC the one with the highest F1, so
     that the names of the labels play no role. A class without a cluster has 0.
     """
     table = contingency(y_true, y_pred)
@@ -53,19 +53,19 @@ def nmi(y_true, y_pred):
 def ari(y_true, y_pred):
     """Adjusted Rand index (Hubert & Arabie, 1985): 1 if both agree, about 0 by chance, >= -0.5.
 
-    Of all pairs of samples A share the class, B the cluster, `both` share both: A B / pairs by
-    chance. ARI = (both - chance) / ((A + B) / 2 - chance), and 1 where that is 0 / 0.
+    Of the `pairs` of samples, A share a class, B a cluster, `both` share both, A B / pairs of these
+    by chance. ARI = (both - chance) / ((A + B) / 2 - chance), and 1 where that is 0 / 0.
     """
     table = contingency(y_true, y_pred)
     groups = table, table.sum(1), table.sum(0), table.sum()
-    # Python's integers, as products of numbers of pairs pass 2^63 at n = 100,000.
+    # Python's integers, as products of numbers of pairs pass 2^63 at n = 200,000.
     both, A, B, pairs = (int((m * (m - 1) // 2).sum()) for m in groups)
-    above, below = 2 * (both * pairs - A * B), (A + B) * pairs - 2 * A * B
+    above, below = 2 * (both * pairs - A * B), (A + B) * pairs - 2 * A * B  # 2 pairs times both
     return above / below if below else 1.0
 
 
 def contingency(y_true, y_pred):
-    """n classes and n clusters -> table (r, c) int64: how many samples of class i in cluster j."""
+    """n labels each -> table (r, c) int64: how many samples of class i are in cluster j."""
     i, j = _codes(y_true, "y_true"), _codes(y_pred, "y_pred")  # (n,), (n,)
     if len(i) != len(j):
         raise ValueError(f"y_true and y_pred must be of one length, got {len(i)} and {len(j)}")
@@ -79,7 +79,7 @@ def _codes(labels, name):
     x = np.asarray(labels)
     if x.ndim != 1 or x.size == 0:
         raise ValueError(f"{name} must be a list of at least one label, got shape {x.shape}")
-    mixed = x.dtype.kind == "U" and not all(isinstance(v, str) for v in labels)  # by numpy
+    mixed = x.dtype.kind == "U" and not all(isinstance(v, str) for v in labels)  # [1, "a"]
     if x.dtype.kind not in "USiubf" or mixed or (x.dtype.kind == "f" and np.isnan(x).any()):
         raise ValueError(f"{name} must hold numbers only or strings only, and no missing label")
     return np.unique(x, return_inverse=True)[1]
@@ -87,20 +87,20 @@ def _codes(labels, name):
 
 def best_match(table):
     """The match (rows, cols) of a contingency table with the highest ACC, and then highest F1."""
-    # One sample more outweighs all F1 terms together, as each of them is at most `unit`.
-    n = max(table.shape) + 1
-    unit = max(1, 2**58 // (int(table.max()) + 1) // n**2)
+    # One sample more outweighs all F1 terms, each at most `unit`; 2^58 keeps `match` in int64.
+    side = max(table.shape) + 1
+    unit = max(1, 2**58 // (int(table.max()) + 1) // side**2)
     terms = 2 * table / (table.sum(1)[:, None] + table.sum(0))  # (r, c)
-    return match(table * (n * unit) + (terms * unit).astype(np.int64))
+    return match(table * (side * unit) + (terms * unit).astype(np.int64))
 
 
 def match(table):
     """Best one-to-one match in a table (r, c) of integers >= 0 -> rows, cols, (min(r, c),) each.
 
     Rows bid for columns as in an auction. With integer benefits the result is best if epsilon, the
-    least raise, is below 1 / n; here benefits are scaled by n + 1 and epsilon is 1. From prices of
-    0 a few rounds mostly do. Where rows fight for equally good columns epsilon falls from high to
-    1 instead; on a square table, as from other prices each column has to find a row.
+    least raise, is below 1 / r; here benefits are scaled by c + 1 and epsilon is 1. From prices of
+    0 a few rounds mostly do. Where rows fight for equally good columns, epsilon falls from high to
+    1, and rows of 0 fill the table to a square, as no column with a price may be left over.
     """
     table = np.asarray(table)
     if table.ndim != 2 or 0 in table.shape or table.dtype.kind not in "iub" or table.min() < 0:
@@ -108,11 +108,11 @@ def match(table):
     if table.shape[0] > table.shape[1]:
         cols, rows = match(table.T)
         return rows[rows.argsort()], cols[rows.argsort()]
-    r, n = table.shape
-    benefit, price = table.astype(np.int64) * (n + 1), np.zeros(n, dtype=np.int64)
-    col, epsilon = _auction(benefit, price, 1, most=5 * n), int(benefit.max()) + 1
+    r, c = table.shape
+    benefit, price = table.astype(np.int64) * (c + 1), np.zeros(c, dtype=np.int64)
+    col, epsilon = _auction(benefit, price, 1, most=5 * c), int(benefit.max()) + 1
     if (col < 0).any():
-        benefit = np.pad(benefit, ((0, n - r), (0, 0)))  # (n, n)
+        benefit = np.pad(benefit, ((0, c - r), (0, 0)))  # (c, c)
         while epsilon > 1:
             epsilon = max(1, epsilon // 5)
             price -= price.min()
@@ -121,7 +121,7 @@ def match(table):
 
 
 def _auction(benefit, price, epsilon, most=-1):
-    """Rounds until each row has a column, at most `most` -> col (r,), -1 = none; changes price."""
+    """Rounds until each row has a column, or `most` (-1: no limit) -> col (r,); changes price."""
     col, owner = np.full(len(benefit), -1), np.full(len(price), -1)
     while (col < 0).any() and most != 0:
         bidding_round(benefit, price, col, owner, epsilon)
@@ -133,12 +133,12 @@ def bidding_round(benefit, price, col, owner, epsilon):
     """Each row without a column bids for the column of highest value, benefit less price.
 
     Bid = price + lead (best value less second best) + epsilon. The highest bid for a column is its
-    new price and wins it; the row that held it is free again.
-    benefit (r, n). In place, -1 = none: price (n,), col (r,) of each row, owner (n,) of columns.
+    new price and wins it; the row that held it is free again. benefit (r, c); changed in place:
+    price (c,); col (r,), the column of each row; owner (c,), the row of each column; -1 = none.
     """
     free = np.flatnonzero(col < 0)  # (f,)
-    value = benefit[free] - price  # (f, n)
-    want, ranked = value.argmax(1), np.sort(value, 1)  # (f,), (f, n)
+    value = benefit[free] - price  # (f, c)
+    want, ranked = value.argmax(1), np.sort(value, 1)  # (f,), (f, c)
     lead = ranked[:, -1] - ranked[:, -2:][:, 0]  # (f,); 0 if there is one column only
     bid = price[want] + lead + epsilon
     np.maximum.at(price, want, bid)  # the highest bid for a column

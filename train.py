@@ -7,7 +7,6 @@ run's folder outlives kills and full disks is in support/run_folder.py; `--help`
 """
 
 import argparse
-import contextlib
 import importlib
 import inspect
 import os
@@ -30,7 +29,7 @@ from support import page, report
 from support.files import data_hash, intact, write
 from support.jobs import side_by_side
 from support.progress import Progress, one_line, open_streams, say, silence
-from support.run_folder import Follower, Run, shared
+from support.run_folder import Follower, Run, lock, set_aside, shared
 from uea_loader import FORMATS, load
 
 METHODS = {
@@ -88,7 +87,7 @@ The run's folder (--out, or runs/<data>; runs/<data>-<method> for the related me
 report.html, a page to look at; labels.csv, results.json, config.json, log.jsonl; of each seed
 seed_<s>.npz (embedding, labels; of EMTC also importance and mask) and, of EMTC, model_seed<s>.pt.
 Several --clusters give runs/<data>-clusters/g2, g3, ..., and a table that compares them.
-A new run into the folder of an older one renames that to <folder>.1, .2, ...: nothing is
+A new run into the folder of an older one renames it to <folder>.1, .2, ...: nothing is
 overwritten. --resume goes on after the last whole epoch (a related method: after the last whole
 seed); on a CPU to the bits of a run that never stopped, with the same number of threads.
 `torchrun --standalone --nproc-per-node 2 train.py ...` shares every batch among two processes.
@@ -99,16 +98,8 @@ Exit status: 0, 2 for bad input, 130 for Ctrl-C.
 """
 
 
-def value(text):
-    """None, a whole number, a number, or the text: for a default that does not tell the type."""
-    for kind in (int, float):
-        with contextlib.suppress(ValueError):
-            return kind(text)
-    return None if text == "none" else text
-
-
 def defaults(cls):
-    """{parameter: default} of the method's options; g and the seed have flags of their own."""
+    """{option: default} of cls, if EMTC has it too; g and the seed have flags of their own."""
     given = inspect.signature(cls).parameters.items()
     ours = set(inspect.signature(emtc.EMTC).parameters) - {"n_clusters", "seed"}
     return {name: parameter.default for name, parameter in given if name in ours}
@@ -145,7 +136,7 @@ def parser():
         if isinstance(default, bool):
             add(name, shown, action=argparse.BooleanOptionalAction)
             continue
-        kind = type(default) if isinstance(default, int | float | str) else value
+        kind = str if isinstance(default, tuple) else type(default)
         more = {"nargs": "+"} if isinstance(default, tuple) else {}
         more |= {"choices": emtc.CHOICES[name]} if name in emtc.CHOICES else {"metavar": "X"}
         add(name, shown, type=kind, **more)
@@ -189,6 +180,8 @@ def clusters_for(data, args):
         told = "--oracle needs some" if args.oracle else "say how many clusters: --clusters g"
         raise ValueError(f"{data.name} has no labels; {told}")
     clusters = list(dict.fromkeys(args.clusters or [len(data.classes)]))
+    if bare := np.flatnonzero(np.isnan(data.X).all((1, 2))).tolist():
+        raise ValueError(f"{data.name}: series {bare[0]}, counted from 0, has no value")
     if not 1 <= min(clusters) <= max(clusters) <= N:
         raise ValueError(f"clusters {clusters} of {N} samples; give --clusters from 1 to {N}")
     return clusters
@@ -207,7 +200,7 @@ def baselines(job, seed):
 
 
 def better(state, y, labels):
-    """The best epoch by ACC so far: the `state`'s, or the last one, which gave these labels."""
+    """The best epoch by ACC so far: that in `state`, or the last one, whose labels these are."""
     now, best = {"epoch": len(state["history"]), **scores(y, labels)}, state["oracle"]
     return now if best is None or now["ACC"] > best["ACC"] else best
 
@@ -281,10 +274,12 @@ def fit_seeds(run, job, seeds):
 def train(args):
     """One run; or, for several g, one run each and the table that compares them."""
     cls, settings = method_of(args)
-    data = read(args, args.data or "BasicMotions")
+    if args.jobs < 1:
+        raise ValueError(f"--jobs {args.jobs}: give 1 or more")
+    data = read(args, "BasicMotions" if args.data is None else args.data)
     clusters = clusters_for(data, args)
     args.seeds = list(dict.fromkeys(args.seeds or (0, 1, 2)))
-    # Two series, untrained: refuses what a fit would refuse before there is a folder.
+    # What a fit refuses, two untrained series refuse (or epochs < 0) before there is a folder.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for seed in {min(args.seeds), max(args.seeds)}:
@@ -297,8 +292,13 @@ def train(args):
     told = f"{data.name}, {args.split} split: {N} series, {T} steps, {D} variates"
     several = len(clusters) > 1
     folder = Path(args.out or f"runs/{name}" + "-clusters" * several)
-    if several:
+    if several and first():
         report.check_folder(folder)
+        held = lock(folder)  # until this process ends
+        if not args.resume and any(folder.glob("g*")):
+            held.close()
+            set_aside(folder)
+            held = lock(folder)
     for g in clusters:
         say(f"{told}; {g} clusters")
         train_one(Job(cls, settings, data, g, args), folder / f"g{g}" if several else folder)

@@ -39,7 +39,7 @@ class Dataset(NamedTuple):
 class Parsed(NamedTuple):
     """One file."""
 
-    X: np.ndarray
+    X: np.ndarray  # (N, T, D) float32, NaN = missing or padding
     labels: list[str] | None  # N class names
     classes: list[str]  # those that the header declares, in its order
     ids: list[str] | None = None
@@ -177,7 +177,7 @@ def _read_csv(data, path, columns):
 DATA_LINE = re.compile(rb"^[ \t]*@data[ \t]*$", re.IGNORECASE | re.MULTILINE)
 QUOTED = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""
 LAST_FIELD = re.compile(rf",( ?(?:{QUOTED})|[^,]*)\Z".encode())
-SEPARATOR = {"ts": b":", "relational": rb"\n", "flat": b"\n"}  # between variates
+SEPARATOR = {"ts": b":", "relational": rb"\n", "flat": b"\n"}  # of variates; rb"\n": \ and n
 NUMERIC = {"numeric", "real", "integer"}
 IGNORED = {"problemname", "missing", "univariate", "dimension", "dimensions", "equallength"}
 IGNORED |= {"serieslength", "relation", "timestamps", "targetlabel", "end"}
@@ -220,7 +220,7 @@ def _read_text(data, path):
 
 
 def _plain(data):
-    """Bytes without a byte order mark and with one \n at the end of each line."""
+    """Bytes without a byte order mark, each line end a single line feed."""
     data = data.removeprefix(b"\xef\xbb\xbf")
     return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if b"\r" in data else data
 
@@ -237,7 +237,7 @@ def _classes_of(path):
 
 
 def _header(data, path):
-    """-> ("ts", "relational" or "flat" (univariate .arff), labelled or not, classes, its end)."""
+    """-> kind ("ts", "relational", "flat" = univariate .arff), labelled, classes, header's end."""
     mark = DATA_LINE.search(data)
     if not mark:
         raise DataError(f"{path}: has no @data line, so it is no whole .ts or .arff file in UTF-8")
@@ -321,7 +321,8 @@ def _numbers(text):
     """Fields with commas between -> (n,) float32, all at once, or one by one where that fails."""
     try:
         x = np.fromstring(text, sep=",").astype(np.float32)
-        if len(x) == text.count(b",") + 1 and not np.isinf(x).any():
+        blank = (x == -1).any() and re.search(rb"(?:\A|,)\s+(?:,|\Z)", text)  # read as -1
+        if len(x) == text.count(b",") + 1 and not np.isinf(x).any() and not blank:
             return x
     except (ValueError, DeprecationWarning):
         pass
@@ -329,7 +330,7 @@ def _numbers(text):
 
 
 def _grid(flat, lengths, path):
-    """Values one series after the other, and the lengths (N, D) of the variates -> X (N, T, D)."""
+    """Values by series, variate, time, and their lengths (N, D) -> X (N, T, D) float32, padded."""
     (N, D), T = lengths.shape, int(lengths.max())
     if N * D * T > MAX_PADDING * len(flat) + 1_000_000:
         raise DataError(

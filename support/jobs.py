@@ -17,7 +17,7 @@ FAILURES = (ValueError, OSError, ArithmeticError, MemoryError, BrokenProcessPool
 def side_by_side(work, jobs, at_once, ended):
     """work(*job) for each of `jobs`, (..., seed), then ended(seed); no process outlives the call.
 
-    The first that fails ends all, with a ValueError in one line.
+    The first that fails ends all, in one line: a ValueError for a user's mistake, else an OSError.
     """
     # Spawned: a fork would share torch's threads, and with them hang.
     context, threads = multiprocessing.get_context("spawn"), torch.get_num_threads()
@@ -27,7 +27,8 @@ def side_by_side(work, jobs, at_once, ended):
             seeds = {pool.submit(work, *job): job[-1] for job in jobs}
             for job in as_completed(seeds):
                 if isinstance(error := job.exception(), FAILURES):
-                    raise ValueError(f"seed {seeds[job]}: {one_line(error)}")
+                    kind = ValueError if isinstance(error, ValueError) else OSError
+                    raise kind(f"seed {seeds[job]}: {one_line(error)}")
                 job.result()  # any other error is a bug of ours
                 ended(seeds[job])
         except BaseException:

@@ -7,6 +7,7 @@ has a name and a number in it is a variate.
 
 import csv
 import io
+import re
 from datetime import UTC, datetime
 
 import numpy as np
@@ -31,6 +32,8 @@ def read_long(text, path, columns=USUAL):
             cells = [cell.strip() for cell in row]
             if not any(cells):
                 continue
+            if delimiter != "," and any(re.fullmatch(r"[+-]?\d+,\d+", cell) for cell in cells):
+                raise ValueError("a number with a decimal comma; write a point")
             if len(cells) != len(header):
                 raise ValueError(f"{len(cells)} fields, but {len(header)} in the header")
             name, label = cells[at_id], "" if at_class is None else cells[at_class]
@@ -44,7 +47,8 @@ def read_long(text, path, columns=USUAL):
         raise ValueError(f"{path}:{table.line_num}: {e}") from None
     if labels and (bare := [name for name in ids if name not in labels]):
         raise ValueError(f"{path}: {bare[0][:40]!r} has no class, and other series have one")
-    variates = [i for i, title in enumerate(header) if title not in ("", *columns)]
+    roles = {at_id, at_time, at_class}
+    variates = [i for i, title in enumerate(header) if title and i not in roles]
     variates = [i for i in variates if any(_is_number(cells[i]) for *_, cells in rows)]
     if not variates:
         raise ValueError(f"{path}: holds no numbers beside the columns {', '.join(columns)}")
@@ -60,7 +64,10 @@ def read_long(text, path, columns=USUAL):
 
 
 def _place(header, title, usual):
-    """The place of a column; None where an optional one has its usual name and is not there."""
+    """The place of a column; None where an optional one has its usual name, in any case, and is not
+    there."""
+    if title == usual and title not in header:
+        title = next((name for name in header if name.lower() == usual), title)
     if title not in header and title == usual != "id":
         return None
     if header.count(title) != 1:

@@ -163,7 +163,7 @@ def silhouette(E, labels, most=2000):
 
 def check_folder(folder):
     """ValueError where `folder` holds more than runs named by their g and what compares them."""
-    ours = r"g\d+(\.\d+)?|choice\.json|labels\.csv|.*\.part"
+    ours = r"g\d+(\.\d+)?|choice\.json|labels\.csv|\.lock|.*\.part"
     if foreign := [file.name for file in folder.glob("*") if not re.fullmatch(ours, file.name)]:
         raise ValueError(f"{folder} holds {foreign[0]}, no run of a g; give another --out")
 
@@ -188,7 +188,7 @@ def compare(folder, clusters, data):
     head = f"{'g':>4}{'agreement':>12}{'silhouette':>12}{'smallest cluster':>18}"
     told = f"Suggestion: g = {g}, the highest silhouette among those whose seeds agree."
     if g is None:
-        told = f"No suggestion: for no g do the seeds agree by {MIN_AGREEMENT}."
+        told = f"No suggestion: no g where seeds agree by {MIN_AGREEMENT} and no cluster is empty."
     return "\n".join([head, *lines, READ, told])
 
 

@@ -50,6 +50,14 @@ def lock(folder):
     return handle
 
 
+def set_aside(folder):
+    """Rename `folder` to the first of <folder>.1, .2, ... that is free."""
+    names = (folder.with_name(f"{folder.name}.{i}") for i in itertools.count(1))
+    aside = next(name for name in names if not name.exists())
+    os.rename(folder, aside)
+    print(f"note: the older run in {folder.name} is now {aside}", file=sys.stderr)
+
+
 class Run:
     """A run's folder, locked for this process. Nothing in it changes before `begin`."""
 
@@ -96,11 +104,10 @@ class Run:
         if self.begun and self.old == self.config:
             return
         if self.old is not None and not self.begun:
-            names = (self.folder.with_name(f"{self.folder.name}.{i}") for i in itertools.count(1))
-            aside = next(name for name in names if not name.exists())
-            os.rename(self.folder, aside)
+            if not fcntl:
+                self.lock.close()  # Windows renames no folder with an open file
+            set_aside(self.folder)
             self.lock = lock(self.folder)
-            print(f"note: the older run in {self.folder.name} is now {aside}", file=sys.stderr)
         write_json(self.folder / "config.json", self.config)
         self.begun = True
 

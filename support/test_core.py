@@ -386,7 +386,8 @@ def test_options_are_those_of_the_estimator(tmp_path, capsys, noise):
     (["--epochs", "-1"], "epochs"), (["--epochs", "few"], "--epochs"), (["--lr", "nan"], "lr"), (["--tau", "0"], "tau"),
     (["--mask", "mine"], "--mask"), (["--seeds", "0", "-1"], "seed"), (["--device", "tpu"], "device"),
     (["--method", "mug", "--tau", "1"], "--tau"), (["--method", "simmtm", "--tau", "0"], "tau"),
-    (["--method", "simmtm", "--oracle"], "--oracle"), (["--model", "m.pt"], "--predict"), (["--bogus"], "--bogus")])  # fmt: skip
+    (["--method", "simmtm", "--oracle"], "--oracle"), (["--model", "m.pt"], "--predict"), (["--bogus"], "--bogus"), (["--jobs", "0"], "--jobs"),
+    (["--data", ""], "unknown data set"), (["--device", "meta"], "device meta")])  # fmt: skip
 def test_bad_input_is_one_line(tmp_path, monkeypatch, capsys, options, told):
     monkeypatch.chdir(tmp_path)
     try:

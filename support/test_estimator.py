@@ -23,6 +23,15 @@ def made(N=10, T=12, D=2, seed=0):
     return np.random.default_rng(seed).normal(size=(N, T, D))
 
 
+def test_a_short_series_alone_is_embedded_as_among_longer_ones():
+    """Beyond max_keys the step between the keys is that of the fit, not of the series at hand."""
+    X = made(N=8, T=24)
+    X[::2, 13:] = np.nan
+    model = EMTC(2, **{**SMALL, "max_keys": 6}).fit(X)
+    alone = np.concatenate([model.transform(X[i : i + 1]) for i in range(8)])
+    np.testing.assert_allclose(alone, model.transform(X), atol=1e-5)
+
+
 def weights(model):
     return torch.cat([w.detach().flatten() for w in model.net_.parameters()])
 
@@ -193,6 +202,8 @@ def test_float64_as_default_and_variates_far_from_zero():
 def test_a_file_with_the_wrong_content_is_one_line(tmp_path):
     model, path = EMTC(2, **SMALL).fit(made()), tmp_path / "m.pt"
     model.save(path)
+    with pytest.raises(ValueError, match="device tpu is not to be had"):
+        EMTC.load(path, device="tpu")
     whole = torch.load(path, weights_only=True)
     for damage in ("centers", "net", "M", "options"):
         file = torch.load(path, weights_only=True)

@@ -81,6 +81,7 @@ FORMS = [  # text; series / timestamps, their variates; y; classes
     ("\ufeff" + TS + "1,?,3:4,,6:a\r\n\r\n# note\r\n nan,NaN , 3 :\t1e1,-.5,+2E+0:b\r\n",
      "1 4, ? ?, 3 6 / ? 10, ? -.5, 3 2", [1, 0], "b|a"),
     (TS + "1,2,3:4,5,6:b\n7:8,9:a\n%\n", "1 4, 2 5, 3 6 / 7 8, ? 9, ? ?", [0, 1], "b|a"),
+    (TS + "-1, ,3: ,5,6:a\n", "-1 ?, ? 5, 3 6", [1], "b|a"),  # a field of blanks is missing
     (TS + "1,2,:?\n3,4,5:?\n", "1, 2, ? / 3, 4, 5", None, ""),
     (TS.replace("true b a", "false") + "1,2\n3,4\n", "1, 2 / 3, 4", None, ""),
     (BARE + "1,2:10\r3,4:9\r", "1, 2 / 3, 4", [1, 0], "9|10"),

@@ -39,6 +39,8 @@ def test_other_columns(tmp_path):
     assert d.X.shape == (2, 3, 2) and d.X[0, 0, 0] == 11 and d.y.tolist() == [0, 1]
     d = read(tmp_path, ",id , v\n0,s, 5\n1,r,NA\n2,s,null\n")  # the first as pandas writes it
     assert same(d.X, [[[5], [None]], [[None], [None]]]) and d.y is None and d.ids == ["s", "r"]
+    d = read(tmp_path, "Id,TIME,v,Class\ns,2,5,1\ns,1,6,1\n")  # labels are no variate
+    assert same(d.X, [[[6], [5]]]) and d.y.tolist() == [0] and d.ids == ["s"]
     for usual in ("id", "time", "class"):
         told = f"logs.csv:1: {usual}_column 'k' must be one of the"
         refused(put(tmp_path / "logs.csv", LOGS), told, **{f"{usual}_column": "k"})
@@ -67,6 +69,7 @@ WIDE = "id,v\n" + "".join(f"{i},1\n" for i in range(2000)) + "x,1\n" * 9000
         (LOGS.replace("13", "1_3"), ":6: '1_3'"),
         (LOGS.replace("13", "x" * 99), f":6: '{'x' * 40}' is"),
         (LOGS.replace("p,9", 'p,"9" '), ":5: ',' expected after"),
+        ("id;v;w\na;1;2,5\n", ":2: a number with a decimal comma"),
         ("id,time\na,1\n", "holds no numbers beside the columns id, time, class"),
         ("id,v\n", "holds no numbers"),
         (WIDE, "one series has 9000"),

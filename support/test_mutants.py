@@ -76,7 +76,7 @@ CHANGES = [
     ("kmeans.py", "group).argmin())", "group).argmax())"),
     ("metrics.py", "2 * information / entropies", "information / np.sqrt(-(p * np.log(p)).sum() * -(q * np.log(q)).sum())"),
     ("metrics.py", "(A + B) * pairs - 2 * A * B", "2 * max(A, B) * pairs - 2 * A * B"),
-    ("metrics.py", "match(table * (n * unit) + (terms * unit).astype(np.int64))", "match(table)"),
+    ("metrics.py", "match(table * (side * unit) + (terms * unit).astype(np.int64))", "match(table)"),
     ("uea_loader.py", '    split="test",', '    split="train",'),
     ("uea_loader.py", "sorted(files, reverse=True)", "sorted(files)"),
     ("uea_loader.py", "str(int(c)) if c == int(c) else str(c)", "str(int(c))"),

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -23,7 +24,7 @@ import torch
 
 import train
 from emtc import EMTC
-from support import run_folder
+from support import jobs, run_folder
 from support.files import intact
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -401,6 +402,21 @@ def test_jobs_die_with_their_parent(tmp_path):
     time.sleep(3)
     assert log.stat().st_size == size
     run_folder.lock(folder).close()
+
+
+@pytest.mark.parametrize(
+    "error, kind", [(ValueError, ValueError), (OSError, OSError), (FloatingPointError, OSError)]
+)
+def test_an_error_in_one_of_the_jobs_keeps_its_kind(monkeypatch, error, kind):
+    """train.py says of an OSError what stays for --resume; a ValueError is the user's mistake."""
+    pool = lambda at_once, *of_processes: ThreadPoolExecutor(at_once)
+    monkeypatch.setattr(jobs, "ProcessPoolExecutor", pool)
+
+    def fails(seed):
+        raise error("full")
+
+    with pytest.raises(kind, match="seed 7: full"):
+        jobs.side_by_side(fails, [(7,)], 1, print)
 
 
 @pytest.mark.slow

@@ -75,7 +75,7 @@ def test_a_csv_of_ones_own(tmp_path, monkeypatch):
 def test_several_g_give_a_run_each_and_a_table(noise, capsys):
     run("--clusters", "3", "2", "3", data="bare.npz")
     folder, printed = Path("runs/bare-clusters"), capsys.readouterr().out
-    assert sorted(f.name for f in folder.iterdir()) == ["choice.json", "g2", "g3", "labels.csv"]
+    assert {f.name for f in folder.iterdir()} == {".lock", "choice.json", "g2", "g3", "labels.csv"}
     table = rows(folder / "labels.csv")
     assert table[0] == ["sample", "class", *(f"g{g}_seed_{s}" for g in (3, 2) for s in (0, 1))]
     choice = json.loads((folder / "choice.json").read_text())
@@ -93,6 +93,24 @@ def test_several_g_give_a_run_each_and_a_table(noise, capsys):
     assert "How to read it" in printed and "uggestion" in printed.splitlines()[-2]
     run("--clusters", "3", "2", "--resume", "--out", str(folder), data="bare.npz")  # prints again
     assert capsys.readouterr().out.splitlines()[-8:-1] == printed.splitlines()[-8:-1]
+
+
+def test_a_new_comparison_moves_the_old_one_aside(noise, capsys):
+    """As a whole, before the first fit: one that is stopped can go on by --resume."""
+    run("--clusters", "2", "3", "--out", "c", data="bare.npz")
+    old = Path("c/choice.json").read_text()
+    run("--clusters", "3", "2", "--tau", "1", "--seeds", "0", "--out", "c", data="bare.npz")
+    assert Path("c.1/choice.json").read_text() == old and Path("c.1/g2/results.json").exists()
+    assert sorted(f.name for f in Path("c").glob("g*")) == ["g2", "g3"]
+    assert "No suggestion: no g where seeds agree" in capsys.readouterr().out
+
+
+def test_a_series_without_any_value_is_refused_before_a_folder_changes(noise, capsys):
+    X = noise[0].copy()
+    X[5] = np.nan
+    np.savez("gap.npz", X=X)
+    assert "series 5" in told(capsys, "--data", "gap.npz", "--clusters", "2", "--out", "run")
+    assert not Path("run").exists()
 
 
 @pytest.mark.parametrize(
