@@ -88,20 +88,20 @@ def texts(root):
 def outdated(root):
     """One line for each record, figure and text under root that is older than what made it."""
     lines, folder = [], root / "results"
-    for path in sorted(folder.glob("*.json")):
-        content = tables.read_json(path)
+    for path in sorted(set(folder.rglob("*.json")) - set(folder.glob("quick/**/*.json"))):
+        content, name = tables.read_json(path), path.relative_to(folder)
         if "modules" in content:  # written by Store
             now = store.code_hash(*content["modules"])
             old, n = sum(r["code"] != now for r in content["runs"]), len(content["runs"])
             if old:
-                lines.append(f"{path.name}: {old} of {n} records were made by other code")
+                lines.append(f"{name}: {old} of {n} records were made by other code")
         source = content.get("read_from")
-        if source and tables.file_hash(folder / source) != content["read_hash"]:
-            lines.append(f"{path.name}: {source} has changed since")
-        figure = root / "figures" / f"{path.stem}.png"
+        if source and tables.file_hash(path.parent / source) != content["read_hash"]:
+            lines.append(f"{name}: {source} has changed since")
+        figure = root / "figures" / name.with_suffix(".png")
         ours = figure.exists() and ("modules" in content or source)
         if ours and tables.file_hash(path).encode() not in figure.read_bytes():
-            lines.append(f"{figure.name}: not made from this {path.name}")
+            lines.append(f"{figure.name}: not made from this {name}")
     for path in texts(root):
         text = path.read_text(encoding="utf-8")
         try:

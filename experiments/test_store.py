@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import shutil
 import sys
 from argparse import Namespace
 from collections import namedtuple
@@ -297,6 +298,10 @@ def test_the_check_names_what_is_outdated(tmp_path):
     box.finish()
     old = "toy.json: 1 of 4 records were made by other code"
     assert run_all.outdated(tmp_path) == [old, "toy.png: not made from this toy.json"]
+    for folder in ("more", "quick"):  # of which quick is no result
+        (tmp_path / "results" / folder).mkdir()
+        shutil.copy(tmp_path / "results/toy.json", tmp_path / "results" / folder)
+    assert run_all.outdated(tmp_path)[:2] == [f"more/{old}", old]
 
 
 def test_results_figures_and_texts_belong_to_this_code():
